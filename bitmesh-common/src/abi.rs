@@ -1,0 +1,176 @@
+//! The records in the BPF maps.
+//!
+//! Every record is `repr(C)`, has no padding that is not named, and is written by one side only:
+//! [`Meter`] and [`Stranger`] by the kernel, [`Account`] and [`Lan`] by the agent. A change here
+//! is a change of [`ABI_VERSION`]: a pinned map of another version is refused, never
+//! reinterpreted.
+
+/// Version of the records in this module.
+pub const ABI_VERSION: u32 = 1;
+
+/// Entries in `meters` and in `accounts`: the subscribers that one gateway can hold.
+pub const MAX_METERS: usize = 16_384;
+
+/// Entries in `strangers`, the bounded LRU of MAC addresses without an account.
+pub const MAX_STRANGERS: usize = 4_096;
+
+/// Bytes in the ring `events`: 1,024 events and more.
+pub const EVENTS_BYTES: usize = 64 * 1024;
+
+/// LAN interfaces of one gateway.
+pub const MAX_LANS: usize = 8;
+
+/// Addresses of each family on one LAN interface.
+pub const MAX_LAN_ADDRESSES: usize = 4;
+
+/// Ports of the gateway that the unpaid may reach.
+pub const MAX_OPEN_PORTS: usize = 8;
+
+/// A MAC address, padded to the eight bytes that hash fastest.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Mac {
+    /// The six octets, in the order they have on the wire.
+    pub octets: [u8; 6],
+    /// Always 0.
+    pub zero: [u8; 2],
+}
+
+impl Mac {
+    /// The address with these octets.
+    #[must_use]
+    pub const fn new(octets: [u8; 6]) -> Self {
+        Self { octets, zero: [0; 2] }
+    }
+
+    /// The address as one native-endian word, as [`Account::mac`] holds it.
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        let o = self.octets;
+        u64::from_ne_bytes([o[0], o[1], o[2], o[3], o[4], o[5], self.zero[0], self.zero[1]])
+    }
+
+    /// Whether the group bit (IEEE 802) is set: no station sends from such an address.
+    #[must_use]
+    pub const fn is_group(self) -> bool {
+        self.octets[0] & 1 != 0
+    }
+}
+
+/// What the kernel counts for one MAC address. Only the kernel writes it, after the agent has
+/// inserted it with zero counts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meter {
+    /// Index of its [`Account`].
+    pub slot: u32,
+    /// Always 0.
+    pub zero: u32,
+    /// Billed bytes from the subscriber.
+    pub uplink_bytes: u64,
+    /// Billed packets from the subscriber, as they are on the wire.
+    pub uplink_packets: u64,
+    /// Billed bytes to the subscriber.
+    pub downlink_bytes: u64,
+    /// Billed packets to the subscriber, as they are on the wire.
+    pub downlink_packets: u64,
+    /// What the billed bytes cost, in units of 2⁻²⁰ msat.
+    pub spent: u64,
+    /// Frames dropped because the account was closed.
+    pub dropped_closed: u64,
+    /// Frames dropped because the balance did not cover them.
+    pub dropped_unpaid: u64,
+    /// Frames dropped because their bytes could not be counted.
+    pub dropped_malformed: u64,
+    /// Frames dropped because other CPUs kept changing `spent` (see `gate::MAX_CAS_TRIES`).
+    pub dropped_contended: u64,
+    /// CLOCK_BOOTTIME of the last frame that was billed, in ns.
+    pub last_seen_ns: u64,
+    /// The `prepaid` at which the kernel last said that the balance ran low or out.
+    pub announced_prepaid: u64,
+    /// What it said then: 0 nothing, 1 low, 2 exhausted.
+    pub announced: u64,
+}
+
+/// What one subscriber has prepaid, and at which prices. Only the agent writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// [`Mac::word`] of the subscriber; the kernel compares it before it charges.
+    pub mac: u64,
+    /// [`ACCOUNT_CLOSED`] or [`ACCOUNT_OPEN`].
+    pub state: u64,
+    /// All that was ever prepaid on this meter, less time that was settled, in units.
+    pub prepaid: u64,
+    /// Price of bytes from the subscriber.
+    pub uplink_msat_per_mib: u64,
+    /// Price of bytes to the subscriber.
+    pub downlink_msat_per_mib: u64,
+    /// Price of time.
+    pub msat_per_minute: u64,
+    /// CLOCK_BOOTTIME from which time is due, in ns.
+    pub start_ns: u64,
+    /// `spent` plus time due from which the kernel announces a low balance, in units.
+    pub low_mark: u64,
+}
+
+/// [`Account::state`]: nothing passes.
+pub const ACCOUNT_CLOSED: u64 = 0;
+/// [`Account::state`]: what is paid for passes.
+pub const ACCOUNT_OPEN: u64 = 1;
+
+/// A MAC address without an account, as the kernel saw it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stranger {
+    /// CLOCK_BOOTTIME of its first frame, in ns.
+    pub first_seen_ns: u64,
+    /// CLOCK_BOOTTIME of its last frame, in ns.
+    pub last_seen_ns: u64,
+    /// Frames dropped from and to it.
+    pub dropped: u64,
+    /// Interface on which it was seen last.
+    pub ifindex: u32,
+    /// Always 0.
+    pub zero: u32,
+}
+
+/// What the gate must know about one LAN interface. Only the agent writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lan {
+    /// IPv4 addresses of the interface, as on the wire; unused ones repeat the first or are 0.
+    pub ipv4: [[u8; 4]; MAX_LAN_ADDRESSES],
+    /// IPv6 addresses of the interface, its link-local one among them; unused ones are 0.
+    pub ipv6: [[u8; 16]; MAX_LAN_ADDRESSES],
+    /// Ports of the gateway that the unpaid may reach: `protocol << 16 | port`; unused ones are 0.
+    pub open_ports: [u32; MAX_OPEN_PORTS],
+}
+
+/// A hint to the agent; it also sweeps the meters.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Whom it is about.
+    pub mac: Mac,
+    /// One of the `EVENT_` constants.
+    pub kind: u32,
+    /// Interface on which it happened.
+    pub ifindex: u32,
+}
+
+/// [`Event::kind`]: a MAC address without an account was seen for the first time.
+pub const EVENT_STRANGER: u32 = 1;
+/// [`Event::kind`]: the balance is at its low mark.
+pub const EVENT_LOW: u32 = 2;
+/// [`Event::kind`]: a packet was dropped that the balance did not cover.
+pub const EVENT_EXHAUSTED: u32 = 3;
+
+const _: () = {
+    assert!(size_of::<Mac>() == 8);
+    assert!(size_of::<Meter>() == 104);
+    assert!(size_of::<Account>() == 64);
+    assert!(size_of::<Stranger>() == 32);
+    assert!(size_of::<Event>() == 16);
+    assert!(size_of::<Lan>() == MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
+};

@@ -1,0 +1,203 @@
+//! From a frame to its class, and from its cost to a verdict.
+
+use crate::abi::{Account, Lan, MAX_LAN_ADDRESSES, MAX_OPEN_PORTS};
+use crate::packet::{Frame, Ip, Link, NextHeader, Unparsed, ethertype, icmpv6, ip_protocol};
+
+/// How often `spent` is tried before the packet is dropped as contended. A try fails only when
+/// another CPU has charged meanwhile.
+pub const MAX_CAS_TRIES: u32 = 64;
+
+/// The amount spent on one meter: shared by all CPUs, changed only by compare-and-exchange.
+pub trait Spent {
+    /// The amount now, in units.
+    fn load(&self) -> u64;
+    /// Stores `new` if the amount is still `current`; else gives the amount that was found.
+    fn compare_exchange(&self, current: u64, new: u64) -> Result<(), u64>;
+}
+
+/// Why a packet was not paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// The balance does not cover it.
+    Unpaid,
+    /// Other CPUs kept changing `spent`, [`MAX_CAS_TRIES`] times.
+    Contended,
+}
+
+/// Charges `cost` if `spent + time_due + cost ≤ prepaid`, and gives `spent` after it.
+///
+/// `spent` only ever grows, and only to a value that is paid for. It is never added and undone,
+/// so a packet that is too dear can't make another CPU drop one that fits.
+#[inline(always)]
+pub fn charge<S: Spent>(spent: &S, prepaid: u64, time_due: u64, cost: u64) -> Result<u64, Denied> {
+    let Some(left) = prepaid.checked_sub(time_due) else { return Err(Denied::Unpaid) };
+    let Some(highest) = left.checked_sub(cost) else { return Err(Denied::Unpaid) };
+    let mut current = spent.load();
+    let mut tries = 0;
+    while tries < MAX_CAS_TRIES {
+        if current > highest {
+            return Err(Denied::Unpaid);
+        }
+        if cost == 0 {
+            return Ok(current);
+        }
+        match spent.compare_exchange(current, current + cost) {
+            Ok(()) => return Ok(current + cost),
+            Err(found) => current = found,
+        }
+        tries += 1;
+    }
+    Err(Denied::Contended)
+}
+
+/// Which way a packet goes, seen from the subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the subscriber.
+    Uplink,
+    /// To the subscriber.
+    Downlink,
+}
+
+impl Account {
+    /// The price of this direction, in msat per MiB.
+    #[inline(always)]
+    #[must_use]
+    pub const fn msat_per_mib(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Uplink => self.uplink_msat_per_mib,
+            Direction::Downlink => self.downlink_msat_per_mib,
+        }
+    }
+}
+
+/// What the gate does with a frame before it looks at any account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Keeps the LAN alive or leads to the portal: passes, paid or not, and costs nothing.
+    Free,
+    /// For the gateway itself: passes for whom an account is open, and costs nothing.
+    Local,
+    /// Passes if it is paid for.
+    Billed {
+        /// Bytes at the IP layer, as on the wire.
+        bytes: u64,
+        /// Packets as on the wire.
+        packets: u64,
+    },
+}
+
+/// The class of a frame that came in from the LAN.
+#[inline(always)]
+pub fn classify_uplink<F: Frame>(frame: &F, link: &Link, lan: &Lan) -> Result<Class, Unparsed> {
+    if link.ethertype == ethertype::ARP || link.ethertype == ethertype::EAPOL {
+        return Ok(Class::Free);
+    }
+    let ip = Ip::parse(frame, link)?;
+    let local = lan.holds(&ip);
+    if ip.is_group() || local {
+        if keeps_lan_alive(frame, &ip, local) || leads_to_open_port(frame, &ip, lan) {
+            return Ok(Class::Free);
+        }
+        if local {
+            return Ok(Class::Local);
+        }
+    }
+    billed(frame, &ip)
+}
+
+/// The class of a frame that goes out to the LAN. `from_gateway` is true if and only if the
+/// gateway made it (no interface received it).
+#[inline(always)]
+pub fn classify_downlink<F: Frame>(
+    frame: &F,
+    link: &Link,
+    from_gateway: bool,
+) -> Result<Class, Unparsed> {
+    if from_gateway {
+        return Ok(Class::Free);
+    }
+    let ip = Ip::parse(frame, link)?;
+    billed(frame, &ip)
+}
+
+#[inline(always)]
+fn billed<F: Frame>(frame: &F, ip: &Ip) -> Result<Class, Unparsed> {
+    let wire = ip.on_wire(frame)?;
+    Ok(Class::Billed { bytes: wire.bytes, packets: wire.packets })
+}
+
+/// Neighbour discovery, multicast listeners and the like: none of it is ever forwarded.
+#[inline(always)]
+fn keeps_lan_alive<F: Frame>(frame: &F, ip: &Ip, local: bool) -> bool {
+    if ip.is_v4 {
+        // RFC 3376 §4: IGMP is sent with a TTL of 1, so a router never forwards it.
+        return ip.next_header == ip_protocol::IGMP && ip.hop_limit == 1;
+    }
+    if !local && !ip.is_link_scope_group() {
+        return false;
+    }
+    let Ok(NextHeader { protocol: ip_protocol::ICMPV6, offset, fragment: false }) =
+        ip.upper_layer(frame)
+    else {
+        return false;
+    };
+    match frame.read::<1>(offset) {
+        // RFC 4861 §6.1, §7.1: discovery is valid with a hop limit of 255 only.
+        Some([icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT]) => ip.hop_limit == 255,
+        // RFC 2710 §3, RFC 3810 §5: listener messages have a hop limit of 1.
+        Some([icmpv6::LISTENER_QUERY..=icmpv6::LISTENER_DONE | icmpv6::LISTENER_REPORT_V2]) => {
+            ip.hop_limit == 1
+        }
+        _ => false,
+    }
+}
+
+/// DHCP, the resolver and the portal. Fragments never count: only the first has ports.
+#[inline(always)]
+fn leads_to_open_port<F: Frame>(frame: &F, ip: &Ip, lan: &Lan) -> bool {
+    let Ok(NextHeader { protocol, offset, fragment: false }) = ip.upper_layer(frame) else {
+        return false;
+    };
+    if protocol != ip_protocol::TCP && protocol != ip_protocol::UDP {
+        return false;
+    }
+    let Some([_, _, high, low]) = frame.read::<4>(offset) else { return false };
+    let wanted = open_port(protocol, u16::from_be_bytes([high, low]));
+    let mut i = 0;
+    while i < MAX_OPEN_PORTS {
+        if lan.open_ports[i] == wanted {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+/// A port of the gateway that the unpaid may reach, as [`Lan::open_ports`] holds it.
+#[inline(always)]
+#[must_use]
+pub const fn open_port(protocol: u8, port: u16) -> u32 {
+    (protocol as u32) << 16 | port as u32
+}
+
+impl Lan {
+    /// Whether the destination is an address of this interface.
+    #[inline(always)]
+    #[must_use]
+    pub fn holds(&self, ip: &Ip) -> bool {
+        let mut i = 0;
+        while i < MAX_LAN_ADDRESSES {
+            let held = if ip.is_v4 {
+                ip.destination_v4() == self.ipv4[i] && self.ipv4[i] != [0; 4]
+            } else {
+                ip.destination == self.ipv6[i] && self.ipv6[i] != [0; 16]
+            };
+            if held {
+                return true;
+            }
+            i += 1;
+        }
+        false
+    }
+}

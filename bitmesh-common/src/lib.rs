@@ -1,0 +1,16 @@
+//! What the kernel and the agent share.
+//!
+//! - [`abi`]: the records in the BPF maps, laid out once for both sides.
+//! - [`money`]: what bytes and time cost, in the kernel's unit.
+//! - [`packet`]: from a frame to what it is and how many bytes of it are billed.
+//! - [`gate`]: from a packet, a meter and an account to a verdict.
+//!
+//! Nothing here allocates, panics or does input and output: the same code runs in the kernel,
+//! in the agent, in the simulation and in the fuzzers.
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod abi;
+pub mod gate;
+pub mod money;
+pub mod packet;

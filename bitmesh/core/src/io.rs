@@ -1,0 +1,164 @@
+//! What goes into the core and what comes out.
+
+use bitmesh_common::abi::Mac;
+use serde::{Deserialize, Serialize};
+
+use crate::record::{CreditId, Record};
+use crate::tariff::Tariff;
+use crate::units::{BootTime, MilliSat, Units};
+
+/// What one meter counted since its epoch began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Billed bytes from the subscriber.
+    pub uplink_bytes: u64,
+    /// Billed packets from the subscriber.
+    pub uplink_packets: u64,
+    /// Billed bytes to the subscriber.
+    pub downlink_bytes: u64,
+    /// Billed packets to the subscriber.
+    pub downlink_packets: u64,
+    /// What the billed bytes cost.
+    pub spent: Units,
+}
+
+/// A reading of one subscriber's meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Whose meter.
+    pub mac: Mac,
+    /// What it says.
+    pub reading: Reading,
+}
+
+/// Names a request, so that its reply finds the asker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Names a batch of records. Batches are made durable in the order of their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub u64);
+
+/// A fact that the shell has learnt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The operator grants credit, and opens a session under `tariff` if none is open under it.
+    Grant {
+        /// Names the reply.
+        request: RequestId,
+        /// Identity of the credit: a repeated grant counts once.
+        id: CreditId,
+        /// Whose account.
+        mac: Mac,
+        /// How much.
+        amount: MilliSat,
+        /// The prices of the session.
+        tariff: Tariff,
+    },
+    /// The operator ends a session; what is left stays on the account.
+    Stop {
+        /// Names the reply.
+        request: RequestId,
+        /// Whose session.
+        mac: Mac,
+    },
+    /// Meters were read, in answer to [`Command::Sample`] or unasked.
+    Sampled(Vec<Sample>),
+    /// The batch is durable.
+    Persisted(BatchId),
+    /// The batch is not durable and none of it was written; the disk is full, say.
+    PersistFailed(BatchId),
+    /// The gate of this account is closed, no packet is in flight any more, and this is the last
+    /// reading: the answer to [`Command::CloseAccount`].
+    Closed(Sample),
+    /// The kernel holds this account: the answer to [`Command::SetAccount`].
+    AccountSet(Mac),
+    /// The kernel has no room for this account: the other answer to [`Command::SetAccount`].
+    NoRoom(Mac),
+    /// Nothing but the time.
+    Tick,
+}
+
+/// An account as the kernel must hold it. Absolute: setting it again changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountImage {
+    /// Whose account.
+    pub mac: Mac,
+    /// All that this epoch's meter may spend on bytes and on time since `start`.
+    pub prepaid: Units,
+    /// The prices.
+    pub tariff: Tariff,
+    /// From when on time is due.
+    pub start: BootTime,
+    /// `spent` plus time due at which the kernel announces a low balance.
+    pub low_mark: Units,
+}
+
+/// An obligation of the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Make these records durable, all or none, then say [`Input::Persisted`].
+    Persist {
+        /// Its name.
+        batch: BatchId,
+        /// What to write.
+        records: Vec<Record>,
+    },
+    /// Let the kernel hold this account, open, then say [`Input::AccountSet`]. If more than
+    /// `prepaid` differs from what it holds, the gate is closed, no packet in flight, meanwhile.
+    SetAccount(AccountImage),
+    /// Close this account's gate, wait until no packet is in flight, then say [`Input::Closed`].
+    CloseAccount(Mac),
+    /// Read all meters, then say [`Input::Sampled`].
+    Sample,
+    /// Tell the asker.
+    Reply {
+        /// Whom.
+        request: RequestId,
+        /// What.
+        result: Result<Answer, Refusal>,
+    },
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The credit is durable and the gate is open.
+    Granted {
+        /// What is left on the account now, rounded down.
+        balance: MilliSat,
+    },
+    /// The gate is closed and the last reading durable.
+    Stopped {
+        /// What is left on the account, rounded down.
+        balance: MilliSat,
+    },
+}
+
+/// Why a request was refused. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The amount is 0, or the account would hold more than [`MilliSat::MAX`].
+    #[error("the amount must be above 0, and an account holds at most {} msat", MilliSat::MAX.0)]
+    Amount,
+    /// A price is too high.
+    #[error("the tariff has a price above the limit: lower it in the configuration")]
+    Tariff,
+    /// A group address, or all zero.
+    #[error("this is not the address of a station: give the subscriber's own MAC address")]
+    NotAStation,
+    /// There is no such account.
+    #[error("there is no account with this MAC address: see `bitmesh accounts`")]
+    NoAccount,
+    /// The disk refused.
+    #[error("the database could not be written, so nothing was changed: see the log, make room")]
+    NotDurable,
+    /// The map is full. The credit is on the account and counts as soon as there is room.
+    #[error("the gateway is full: the credit is on the account, the gate opens when there is room")]
+    NoRoom,
+    /// The account is busy with another change.
+    #[error("the account is being changed by another request: try again")]
+    Busy,
+}

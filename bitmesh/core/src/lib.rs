@@ -1,0 +1,20 @@
+//! BitMesh's core: accounts, sessions, ledger and tariff.
+//!
+//! The core is sans-IO. It has no clock, socket, file or thread: the shell feeds it facts
+//! ([`Input`]) with the time at which they were learnt, and carries out its obligations
+//! ([`Command`]). One seed can thus replay a whole evening of subscribers and crashes.
+//!
+//! ```text
+//! shell: handle_input(now, Input) → poll_command() until None → poll_timeout() → …
+//! ```
+
+mod io;
+mod record;
+mod tariff;
+mod units;
+
+pub use bitmesh_common::abi::Mac;
+pub use io::{AccountImage, Answer, BatchId, Command, Input, Reading, Refusal, RequestId, Sample};
+pub use record::{AccountState, Credit, CreditId, CreditKind, Epoch, Record, Snapshot, Usage};
+pub use tariff::{Tariff, TariffError};
+pub use units::{BootTime, MilliSat, Units};
