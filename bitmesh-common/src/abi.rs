@@ -6,7 +6,7 @@
 //! reinterpreted.
 
 /// Version of the records in this module.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u64 = 1;
 
 /// Entries in `meters` and in `accounts`: the subscribers that one gateway can hold.
 pub const MAX_METERS: usize = 16_384;
@@ -139,12 +139,26 @@ pub struct Stranger {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lan {
+    /// The interface; 0 if this element is not in use.
+    pub ifindex: u32,
+    /// 1 if the agent added the clsact qdisc, and must remove it.
+    pub made_clsact: u32,
     /// IPv4 addresses of the interface, as on the wire; unused ones repeat the first or are 0.
     pub ipv4: [[u8; 4]; MAX_LAN_ADDRESSES],
     /// IPv6 addresses of the interface, its link-local one among them; unused ones are 0.
     pub ipv6: [[u8; 16]; MAX_LAN_ADDRESSES],
     /// Ports of the gateway that the unpaid may reach: `protocol << 16 | port`; unused ones are 0.
     pub open_ports: [u32; MAX_OPEN_PORTS],
+}
+
+/// Which life of the maps this is, and in which layout. Only the agent writes it, once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct House {
+    /// [`ABI_VERSION`] of whoever created the maps; 0 while they are being created.
+    pub abi_version: u64,
+    /// A random number that names this life of the maps.
+    pub epoch: u64,
 }
 
 /// A hint to the agent; it also sweeps the meters.
@@ -171,6 +185,23 @@ const _: () = {
     assert!(size_of::<Meter>() == 104);
     assert!(size_of::<Account>() == 64);
     assert!(size_of::<Stranger>() == 32);
+    assert!(size_of::<House>() == 16);
     assert!(size_of::<Event>() == 16);
-    assert!(size_of::<Lan>() == MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
+    assert!(size_of::<Lan>() == 8 + MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
 };
+
+#[cfg(feature = "agent")]
+mod pod {
+    use super::{Account, Event, House, Lan, Mac, Meter, Stranger};
+
+    macro_rules! pod {
+        ($($record:ty),*) => { $(
+            // SAFETY: `repr(C)`, integers only, and no padding that is not a field: every bit
+            // pattern is a value, and every byte is initialised.
+            #[allow(unsafe_code)]
+            unsafe impl aya::Pod for $record {}
+        )* };
+    }
+
+    pod!(Account, Event, House, Lan, Mac, Meter, Stranger);
+}

@@ -13,17 +13,23 @@ pub const MAX_MSAT: u64 = u64::MAX / UNITS_PER_MSAT;
 /// The largest price of a minute, in msat: it keeps [`time_due`] inside 64 bits.
 pub const MAX_MSAT_PER_MINUTE: u64 = (1 << 28) - 1;
 
-/// The largest price of a MiB, in msat (100 BTC for a GiB): one packet cannot overflow a `u64`.
-pub const MAX_MSAT_PER_MIB: u64 = 1 << 34;
+/// The largest price of a MiB, in msat (about 2 million sat): one packet cannot overflow a `u64`.
+pub const MAX_MSAT_PER_MIB: u64 = 1 << 31;
 
 const NS_PER_MS: u64 = 1_000_000;
 const MS_PER_MINUTE: u64 = 60_000;
 
-/// What `bytes` cost at `msat_per_mib`, in units. Saturates.
+// A 128-bit product does not exist in BPF: what follows bounds its factors instead.
+
+/// What the bytes of one packet cost at `msat_per_mib`, in units.
+///
+/// Prices above [`MAX_MSAT_PER_MIB`] count as that price, and more bytes than a packet can have
+/// (2³²) cost more than anybody can pay.
 #[inline(always)]
 #[must_use]
 pub const fn bytes_cost(bytes: u64, msat_per_mib: u64) -> u64 {
-    bytes.saturating_mul(msat_per_mib)
+    let price = if msat_per_mib > MAX_MSAT_PER_MIB { MAX_MSAT_PER_MIB } else { msat_per_mib };
+    if bytes >> 32 != 0 { u64::MAX } else { bytes * price }
 }
 
 /// What `elapsed_ns` of time cost at `msat_per_minute`, in units.
@@ -45,10 +51,15 @@ pub const fn time_due(elapsed_ns: u64, msat_per_minute: u64) -> u64 {
     let units_per_minute = price * UNITS_PER_MSAT;
     let started_ms = elapsed_ns.div_ceil(NS_PER_MS);
     let minutes = started_ms / MS_PER_MINUTE;
-    // Below 2^16, and the price is below 2^48: the product stays inside 64 bits.
+    // Every factor below is less than 2^16 and the price less than 2^48: the products fit.
     let rest_ms = started_ms - minutes * MS_PER_MINUTE;
-    let whole = minutes.saturating_mul(units_per_minute);
-    whole.saturating_add((rest_ms * units_per_minute).div_ceil(MS_PER_MINUTE))
+    let rest = (rest_ms * units_per_minute).div_ceil(MS_PER_MINUTE);
+    let low = (minutes & 0xffff) * units_per_minute;
+    let high = (minutes >> 16) * units_per_minute;
+    if high >> 48 != 0 {
+        return u64::MAX;
+    }
+    (high << 16).saturating_add(low).saturating_add(rest)
 }
 
 #[cfg(test)]

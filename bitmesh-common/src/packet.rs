@@ -282,8 +282,9 @@ impl Ip {
     pub fn on_wire<F: Frame>(&self, frame: &F) -> Result<OnWire, Unparsed> {
         // Cannot wrap: the header was read at `offset`.
         let carried = frame.len().wrapping_sub(self.offset);
-        if frame.gso_size() != 0 {
-            return self.segments_on_wire(frame, carried);
+        let segment_bytes = frame.gso_size();
+        if segment_bytes != 0 {
+            return self.segments_on_wire(frame, carried, segment_bytes);
         }
         // The kernel trusts the frame where the header says nothing, and so does the gate.
         let bytes =
@@ -297,7 +298,12 @@ impl Ip {
     /// Each segment repeats the network and transport headers. The length fields are not read:
     /// BIG TCP leaves them 0.
     #[inline(always)]
-    fn segments_on_wire<F: Frame>(&self, frame: &F, carried: u32) -> Result<OnWire, Unparsed> {
+    fn segments_on_wire<F: Frame>(
+        &self,
+        frame: &F,
+        carried: u32,
+        segment_bytes: u32,
+    ) -> Result<OnWire, Unparsed> {
         let upper = self.upper_layer(frame)?;
         let transport_bytes = match upper.protocol {
             ip_protocol::UDP => UDP_BYTES,
@@ -318,7 +324,7 @@ impl Ip {
             return Err(Unparsed::BadLength);
         }
         let segments = match frame.gso_segs() {
-            0 => (carried - headers).div_ceil(frame.gso_size()).max(1),
+            0 => segments_of(carried - headers, segment_bytes),
             known => known,
         };
         let repeated = u64::from(segments - 1) * u64::from(headers);
@@ -351,6 +357,13 @@ impl Ip {
         }
         Err(Unparsed::TooDeep)
     }
+}
+
+/// Segments of `segment_bytes` that `payload` bytes fill, at least one.
+#[inline(always)]
+fn segments_of(payload: u32, segment_bytes: u32) -> u32 {
+    let rounded_up = payload.saturating_add(segment_bytes.saturating_sub(1));
+    rounded_up.checked_div(segment_bytes).unwrap_or(1).max(1)
 }
 
 #[inline(always)]

@@ -1,2 +1,91 @@
+//! The gate: glue from a frame to a verdict.
+//!
+//! What a frame is and what it costs is decided in `bitmesh-common`, which also runs on the host.
+//! The programs pass with `TC_ACT_UNSPEC` (`TCX_NEXT`), so that what stands behind them still
+//! sees the packet, and stop with `TC_ACT_SHOT`.
+
 #![no_std]
 #![no_main]
+#![allow(internal_features)]
+#![feature(core_intrinsics)]
+
+mod atomic;
+mod bill;
+mod maps;
+mod skb;
+
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use bitmesh_common::abi::Mac;
+use bitmesh_common::gate::{Class, Direction, classify_downlink, classify_uplink};
+use bitmesh_common::packet::Link;
+
+use crate::bill::Subscriber;
+use crate::skb::Skb;
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Pass,
+    Drop,
+}
+
+impl From<Verdict> for i32 {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => TC_ACT_UNSPEC,
+            Verdict::Drop => TC_ACT_SHOT as Self,
+        }
+    }
+}
+
+/// Frames from the LAN.
+#[classifier]
+pub fn uplink(ctx: TcContext) -> i32 {
+    judge_uplink(&Skb::new(&ctx)).into()
+}
+
+/// Frames to the LAN.
+#[classifier]
+pub fn downlink(ctx: TcContext) -> i32 {
+    judge_downlink(&Skb::new(&ctx)).into()
+}
+
+#[inline(always)]
+fn judge_uplink(skb: &Skb) -> Verdict {
+    let Ok(link) = Link::parse(skb) else { return Verdict::Drop };
+    let subscriber = Subscriber::new(Mac::new(link.source), skb.ifindex());
+    let Some(lan) = maps::lan() else { return Verdict::Drop };
+    match classify_uplink(skb, &link, lan) {
+        Ok(Class::Free) => Verdict::Pass,
+        Ok(Class::Local) => subscriber.admit(),
+        Ok(Class::Billed { bytes, packets }) => subscriber.bill(Direction::Uplink, bytes, packets),
+        Err(_) => subscriber.refuse(),
+    }
+}
+
+#[inline(always)]
+fn judge_downlink(skb: &Skb) -> Verdict {
+    let Ok(link) = Link::parse(skb) else { return Verdict::Drop };
+    let subscriber = Subscriber::new(Mac::new(link.destination), skb.ifindex());
+    match classify_downlink(skb, &link, skb.is_from_gateway()) {
+        Ok(Class::Free) => Verdict::Pass,
+        Ok(Class::Local) => subscriber.admit(),
+        Ok(Class::Billed { bytes, packets }) => {
+            subscriber.bill(Direction::Downlink, bytes, packets)
+        }
+        Err(_) => subscriber.refuse(),
+    }
+}
+
+/// `bpf_loop`-free code never panics; the compiler still wants somewhere to go.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// Helpers such as `bpf_ktime_get_boot_ns` are for programs under a licence compatible with GPL.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,203 @@
+//! From a subscriber's frame to a charge.
+
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use bitmesh_common::abi::{
+    ACCOUNT_OPEN, Account, EVENT_EXHAUSTED, EVENT_LOW, EVENT_STRANGER, Event, Mac, Meter, Stranger,
+};
+use bitmesh_common::gate::{Denied, Direction, charge};
+use bitmesh_common::money::{bytes_cost, time_due};
+
+use crate::Verdict;
+use crate::atomic::{SpentCell, add};
+use crate::maps::{ACCOUNTS, EVENTS, METERS, STRANGERS};
+
+/// One Ethernet header too much, for the twin that every counting test must catch.
+const MISCOUNT_BYTES: u64 = if cfg!(feature = "miscount") { 14 } else { 0 };
+
+/// `BPF_NOEXIST`: insert, never replace.
+const NO_EXIST: u64 = 1;
+
+/// Whoever a frame is from or for.
+pub struct Subscriber {
+    mac: Mac,
+    ifindex: u32,
+}
+
+impl Subscriber {
+    #[inline(always)]
+    pub fn new(mac: Mac, ifindex: u32) -> Self {
+        Self { mac, ifindex }
+    }
+
+    /// Charges the bytes and passes them, or drops them.
+    #[inline(always)]
+    pub fn bill(&self, direction: Direction, bytes: u64, packets: u64) -> Verdict {
+        let Some(meter) = METERS.get_ptr_mut(self.mac) else {
+            return self.turn_away(direction);
+        };
+        let Some(account) = self.open_account(meter) else {
+            // SAFETY: `meter` is a live element of the map.
+            add(unsafe { &raw mut (*meter).dropped_closed }, 1);
+            return Verdict::Drop;
+        };
+        let bytes = bytes + MISCOUNT_BYTES;
+        match self.pay(meter, account, direction, bytes) {
+            Ok(()) => count(meter, direction, bytes, packets),
+            Err(denied) => drop_unpaid(meter, denied),
+        }
+    }
+
+    /// Passes a frame that costs nothing, if the account is open.
+    #[inline(always)]
+    pub fn admit(&self) -> Verdict {
+        let Some(meter) = METERS.get_ptr_mut(self.mac) else {
+            return self.turn_away(Direction::Uplink);
+        };
+        if self.open_account(meter).is_some() {
+            return Verdict::Pass;
+        }
+        // SAFETY: `meter` is a live element of the map.
+        add(unsafe { &raw mut (*meter).dropped_closed }, 1);
+        Verdict::Drop
+    }
+
+    /// Drops a frame whose bytes can't be counted.
+    #[inline(always)]
+    pub fn refuse(&self) -> Verdict {
+        if let Some(meter) = METERS.get_ptr_mut(self.mac) {
+            // SAFETY: `meter` is a live element of the map.
+            add(unsafe { &raw mut (*meter).dropped_malformed }, 1);
+        }
+        Verdict::Drop
+    }
+
+    /// The account behind the meter, if it is this subscriber's and open.
+    #[inline(always)]
+    fn open_account(&self, meter: *mut Meter) -> Option<*const Account> {
+        // SAFETY: `meter` is a live element of the map, and its slot never changes.
+        let account = ACCOUNTS.get_ptr(unsafe { (*meter).slot })?;
+        // SAFETY: `account` is an element of a map whose elements live as long as it does. The
+        // agent stores whole words, so a volatile load sees one that it stored.
+        let (mac, state) = unsafe {
+            ((&raw const (*account).mac).read_volatile(), (&raw const (*account).state).read_volatile())
+        };
+        if mac == self.mac.word() && state == ACCOUNT_OPEN { Some(account) } else { None }
+    }
+
+    /// Raises `spent` by the price of the bytes, if the balance covers it.
+    #[inline(always)]
+    fn pay(
+        &self,
+        meter: *mut Meter,
+        account: *const Account,
+        direction: Direction,
+        bytes: u64,
+    ) -> Result<(), Denied> {
+        // SAFETY: as in `open_account`.
+        let account = unsafe { account.read_volatile() };
+        // SAFETY: the helper has no conditions.
+        let now = unsafe { bpf_ktime_get_boot_ns() };
+        let due = time_due(now.saturating_sub(account.start_ns), account.msat_per_minute);
+        let cost = bytes_cost(bytes, account.msat_per_mib(direction));
+        // SAFETY: `meter` is a live element of the map.
+        let spent = SpentCell(unsafe { &raw mut (*meter).spent });
+        match charge(&spent, account.prepaid, due, cost) {
+            Ok(spent) => {
+                // SAFETY: as above; the last of several CPUs wins, which is what it means.
+                unsafe { (&raw mut (*meter).last_seen_ns).write_volatile(now) };
+                if spent.saturating_add(due) >= account.low_mark {
+                    self.announce(meter, account.prepaid, EVENT_LOW);
+                }
+                Ok(())
+            }
+            Err(Denied::Unpaid) => {
+                self.announce(meter, account.prepaid, EVENT_EXHAUSTED);
+                Err(Denied::Unpaid)
+            }
+            Err(Denied::Contended) => Err(Denied::Contended),
+        }
+    }
+
+    /// Tells the agent once for each level of `prepaid` that the balance is low, and once that it
+    /// is exhausted.
+    #[inline(always)]
+    fn announce(&self, meter: *mut Meter, prepaid: u64, kind: u32) {
+        let said = u64::from(kind);
+        // SAFETY: `meter` is a live element of the map. Two CPUs may both announce: it's a hint.
+        unsafe {
+            if (*meter).announced_prepaid == prepaid && (*meter).announced >= said {
+                return;
+            }
+            (*meter).announced_prepaid = prepaid;
+            (*meter).announced = said;
+        }
+        self.tell(kind);
+    }
+
+    /// Drops a frame from or to a MAC address without a meter, and remembers who sends.
+    #[inline(always)]
+    fn turn_away(&self, direction: Direction) -> Verdict {
+        // SAFETY: the helper has no conditions.
+        let now = unsafe { bpf_ktime_get_boot_ns() };
+        if let Some(stranger) = STRANGERS.get_ptr_mut(self.mac) {
+            // SAFETY: an element of the LRU may be recycled under us; then a count of strangers is
+            // off by one, and nothing else.
+            unsafe {
+                add(&raw mut (*stranger).dropped, 1);
+                (*stranger).last_seen_ns = now;
+                (*stranger).ifindex = self.ifindex;
+            }
+            return Verdict::Drop;
+        }
+        if direction == Direction::Uplink && !self.mac.is_group() {
+            let stranger = Stranger {
+                first_seen_ns: now,
+                last_seen_ns: now,
+                dropped: 1,
+                ifindex: self.ifindex,
+                zero: 0,
+            };
+            if STRANGERS.insert(self.mac, stranger, NO_EXIST).is_ok() {
+                self.tell(EVENT_STRANGER);
+            }
+        }
+        Verdict::Drop
+    }
+
+    /// A full ring loses the hint, which the agent's sweep makes up for.
+    #[inline(always)]
+    fn tell(&self, kind: u32) {
+        let _ = EVENTS.output(Event { mac: self.mac, kind, ifindex: self.ifindex }, 0);
+    }
+}
+
+#[inline(always)]
+fn count(meter: *mut Meter, direction: Direction, bytes: u64, packets: u64) -> Verdict {
+    // SAFETY: `meter` is a live element of the map.
+    let (byte_counter, packet_counter) = unsafe {
+        match direction {
+            Direction::Uplink => {
+                (&raw mut (*meter).uplink_bytes, &raw mut (*meter).uplink_packets)
+            }
+            Direction::Downlink => {
+                (&raw mut (*meter).downlink_bytes, &raw mut (*meter).downlink_packets)
+            }
+        }
+    };
+    add(byte_counter, bytes);
+    add(packet_counter, packets);
+    Verdict::Pass
+}
+
+#[inline(always)]
+fn drop_unpaid(meter: *mut Meter, denied: Denied) -> Verdict {
+    // SAFETY: `meter` is a live element of the map.
+    let counter = unsafe {
+        match denied {
+            Denied::Unpaid => &raw mut (*meter).dropped_unpaid,
+            Denied::Contended => &raw mut (*meter).dropped_contended,
+        }
+    };
+    add(counter, 1);
+    Verdict::Drop
+}

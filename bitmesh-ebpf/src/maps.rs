@@ -1,0 +1,51 @@
+//! The maps. Their names are file names under the pin directory.
+
+use aya_ebpf::Global;
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, RingBuf};
+use aya_ebpf::macros::btf_map;
+use bitmesh_common::abi::{
+    Account, EVENTS_BYTES, Event, House, Lan, MAX_LANS, MAX_METERS, MAX_STRANGERS, Mac, Meter,
+    Stranger,
+};
+
+/// `BPF_F_MMAPABLE`: the agent maps the array and stores into it.
+const MAPPED: usize = 1 << 10;
+
+/// What is counted and spent. The agent inserts, the kernel counts.
+#[btf_map(name = "meters")]
+pub static METERS: HashMap<Mac, Meter, MAX_METERS> = HashMap::new();
+
+/// What is prepaid, and the prices. The agent writes, the kernel reads.
+#[btf_map(name = "accounts")]
+pub static ACCOUNTS: Array<Account, MAX_METERS, MAPPED> = Array::new();
+
+/// Hints to the agent.
+#[btf_map(name = "events")]
+pub static EVENTS: RingBuf<Event, EVENTS_BYTES> = RingBuf::new();
+
+/// MAC addresses without an account.
+#[btf_map(name = "strangers")]
+pub static STRANGERS: LruHashMap<Mac, Stranger, MAX_STRANGERS> = LruHashMap::new();
+
+/// The LAN interfaces.
+#[btf_map(name = "lans")]
+pub static LANS: Array<Lan, MAX_LANS> = Array::new();
+
+/// Which life of the maps this is.
+#[btf_map(name = "house")]
+pub static HOUSE: Array<House, 1> = Array::new();
+
+/// Setting its element makes the kernel wait until no program that ran then still runs: that is how
+/// the agent knows that no packet is in flight. No program reads it.
+#[btf_map(name = "grace")]
+pub static GRACE: ArrayOfMaps<Array<u64, 1>, 1> = ArrayOfMaps::new();
+
+/// Index in [`LANS`] of the interface that this copy of the programs is attached to.
+#[unsafe(no_mangle)]
+static LAN_INDEX: Global<u32> = Global::new(0);
+
+/// The LAN interface of this copy of the programs.
+#[inline(always)]
+pub fn lan() -> Option<&'static Lan> {
+    LANS.get(LAN_INDEX.load())
+}

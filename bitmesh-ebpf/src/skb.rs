@@ -1,0 +1,64 @@
+//! A socket buffer as the parser sees it.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::bpf_skb_load_bytes;
+use aya_ebpf::programs::TcContext;
+use bitmesh_common::packet::Frame;
+
+/// The socket buffer of a TC program, from its Ethernet header on.
+pub struct Skb {
+    raw: *mut __sk_buff,
+}
+
+impl Skb {
+    #[inline(always)]
+    pub fn new(ctx: &TcContext) -> Self {
+        Self { raw: ctx.as_ptr().cast() }
+    }
+
+    /// The interface whose hook this is.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: the kernel passes a valid context, and translates every load from it.
+        unsafe { (*self.raw).ifindex }
+    }
+
+    /// Whether no interface received it: the gateway made it.
+    #[inline(always)]
+    pub fn is_from_gateway(&self) -> bool {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.raw).ingress_ifindex == 0 }
+    }
+}
+
+impl Frame for Skb {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.raw).len }
+    }
+
+    /// Works for parts outside the linear one too.
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let mut bytes = [0_u8; N];
+        // SAFETY: the helper writes `N` bytes to an array of `N`, or fails.
+        let failed = unsafe {
+            bpf_skb_load_bytes(self.raw.cast(), offset, bytes.as_mut_ptr().cast(), N as u32)
+        };
+        if failed == 0 { Some(bytes) } else { None }
+    }
+
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.raw).gso_size }
+    }
+
+    #[inline(always)]
+    fn gso_segs(&self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.raw).gso_segs }
+    }
+}
