@@ -141,6 +141,8 @@ pub struct Stranger {
 pub struct Lan {
     /// The interface; 0 if this element is not in use.
     pub ifindex: u32,
+    /// [`HOOK_TCX`] or [`HOOK_CLSACT`]; 0 before the programs are attached.
+    pub hook: u32,
     /// 1 if the agent added the clsact qdisc, and must remove it.
     pub made_clsact: u32,
     /// IPv4 addresses of the interface, as on the wire; unused ones repeat the first or are 0.
@@ -150,6 +152,11 @@ pub struct Lan {
     /// Ports of the gateway that the unpaid may reach: `protocol << 16 | port`; unused ones are 0.
     pub open_ports: [u32; MAX_OPEN_PORTS],
 }
+
+/// [`Lan::hook`]: tcx links, which are pinned.
+pub const HOOK_TCX: u32 = 1;
+/// [`Lan::hook`]: clsact filters, which stay on the interface.
+pub const HOOK_CLSACT: u32 = 2;
 
 /// Which life of the maps this is, and in which layout. Only the agent writes it, once.
 #[repr(C)]
@@ -187,7 +194,7 @@ const _: () = {
     assert!(size_of::<Stranger>() == 32);
     assert!(size_of::<House>() == 16);
     assert!(size_of::<Event>() == 16);
-    assert!(size_of::<Lan>() == 8 + MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
+    assert!(size_of::<Lan>() == 12 + MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
 };
 
 #[cfg(feature = "agent")]

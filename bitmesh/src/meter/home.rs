@@ -1,0 +1,151 @@
+//! The pin directory: one agent at a time, and only maps of this version.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Array, Map, MapData, MapInfo};
+use bitmesh_common::abi::{
+    ABI_VERSION, Account, House, Lan, MAX_LANS, MAX_METERS, MAX_STRANGERS, Mac, Meter, Stranger,
+};
+use rustix::fs::{FlockOperation, flock, statfs};
+
+use super::MeterError;
+
+/// `BPF_FS_MAGIC` of `linux/magic.h`.
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// The maps that are pinned, each under its name.
+pub(super) const MAPS: [&str; 7] =
+    ["meters", "accounts", "events", "strangers", "lans", "house", "grace"];
+
+/// The pin directory, held by this agent.
+pub(super) struct Home {
+    path: PathBuf,
+    /// The lock goes with it, also when the agent is killed.
+    _lock: OwnedFd,
+}
+
+impl Home {
+    /// Makes the directory if it is missing, and takes its lock.
+    ///
+    /// # Errors
+    ///
+    /// Fails without a BPF file system or the right to use it, and while another agent runs.
+    pub(super) fn open(path: &Path) -> Result<Self, MeterError> {
+        let existing = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+        if !is_bpffs(existing) {
+            return Err(MeterError::NoBpffs(path.to_owned()));
+        }
+        let failed = |error| MeterError::PinDirectory { path: path.to_owned(), error };
+        fs::create_dir_all(path).map_err(failed)?;
+        let directory = OwnedFd::from(File::open(path).map_err(failed)?);
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: directory }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(MeterError::Held(path.to_owned())),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// Where the map or link with this name is pinned.
+    pub(super) fn pin(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Where the link of this program on this interface is pinned. A BPF file system reserves
+    /// dots in names.
+    pub(super) fn link_pin(&self, interface: &str, program: &str) -> PathBuf {
+        self.path.join(format!("link-{}-{program}", interface.replace('.', "%2e")))
+    }
+
+    /// The maps that a former agent left, if it got as far as to use them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if they are of another version.
+    pub(super) fn adopt(&self) -> Result<Option<House>, MeterError> {
+        if !self.pin("house").exists() {
+            return Ok(None);
+        }
+        let house = self.house()?;
+        if house.abi_version == 0 {
+            return Ok(None);
+        }
+        if house.abi_version != ABI_VERSION {
+            let what = format!("layout {} instead of {ABI_VERSION}", house.abi_version);
+            return Err(MeterError::OtherLayout { path: self.path.clone(), what });
+        }
+        self.check_layout("meters", size_of::<Mac>(), size_of::<Meter>(), MAX_METERS)?;
+        self.check_layout("accounts", 4, size_of::<Account>(), MAX_METERS)?;
+        self.check_layout("strangers", size_of::<Mac>(), size_of::<Stranger>(), MAX_STRANGERS)?;
+        self.check_layout("lans", 4, size_of::<Lan>(), MAX_LANS)?;
+        Ok(Some(house))
+    }
+
+    fn house(&self) -> Result<House, MeterError> {
+        self.check_layout("house", 4, size_of::<House>(), 1)?;
+        let house: Array<_, House> = self.array("house")?;
+        house.get(&0, 0).map_err(MeterError::map("house"))
+    }
+
+    /// The pinned array with this name.
+    pub(super) fn array<T: aya::Pod>(
+        &self,
+        name: &'static str,
+    ) -> Result<Array<MapData, T>, MeterError> {
+        let data = MapData::from_pin(self.pin(name)).map_err(MeterError::map(name))?;
+        Array::try_from(Map::Array(data)).map_err(MeterError::map(name))
+    }
+
+    /// A pinned map is reused by its name alone: its sizes are checked here.
+    fn check_layout(
+        &self,
+        name: &'static str,
+        key: usize,
+        value: usize,
+        entries: usize,
+    ) -> Result<(), MeterError> {
+        let info = MapInfo::from_pin(self.pin(name)).map_err(MeterError::map(name))?;
+        let found =
+            (info.key_size() as usize, info.value_size() as usize, info.max_entries() as usize);
+        if found == (key, value, entries) {
+            return Ok(());
+        }
+        let what = format!("`{name}` has {found:?} instead of {:?}", (key, value, entries));
+        Err(MeterError::OtherLayout { path: self.path.clone(), what })
+    }
+
+    /// Removes all pins, and with them the maps and links that nothing else holds.
+    ///
+    /// # Errors
+    ///
+    /// Fails at the first pin that can't be removed.
+    pub(super) fn clear(&self) -> Result<Vec<PathBuf>, MeterError> {
+        let failed = |error: io::Error| MeterError::PinDirectory { path: self.path.clone(), error };
+        let mut removed = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            fs::remove_file(&path).map_err(failed)?;
+            removed.push(path);
+        }
+        Ok(removed)
+    }
+
+    /// Removes all pins and the directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::clear`].
+    pub(super) fn remove(self) -> Result<Vec<PathBuf>, MeterError> {
+        let removed = self.clear()?;
+        fs::remove_dir(&self.path)
+            .map_err(|error| MeterError::PinDirectory { path: self.path.clone(), error })?;
+        Ok(removed)
+    }
+}
+
+/// Whether this path is on a BPF file system.
+pub(crate) fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|fs| fs.f_type == BPF_FS_MAGIC)
+}

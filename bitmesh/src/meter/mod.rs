@@ -1,0 +1,468 @@
+//! The kernel's maps and programs, seen from the agent.
+//!
+//! Programs, links and maps are pinned, or stay on the interface: the gate outlives the agent. A
+//! restarting agent adopts them and swaps in its own copy of the programs.
+//!
+//! Who writes what is fixed: the agent inserts a meter once and then only reads it; it alone
+//! writes accounts, one aligned word at a time. Where several words of an account must change
+//! together, the gate of that account is closed until no packet that saw the old ones is in
+//! flight.
+
+mod accounts;
+mod attach;
+mod error;
+mod home;
+mod lan;
+mod netlink;
+
+use std::collections::{BTreeSet, HashMap as StdHashMap};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
+use aya::{Ebpf, EbpfLoader};
+use bitmesh_common::abi::{
+    ABI_VERSION, ACCOUNT_CLOSED, ACCOUNT_OPEN, Account, Event, House, Lan, MAX_LANS, MAX_METERS,
+    Mac, Meter,
+};
+use bitmesh_core::{AccountImage, Epoch, Reading, Sample, Units};
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde::{Deserialize, Serialize};
+
+use self::accounts::AccountArray;
+use self::error::describe;
+use self::home::{Home, MAPS};
+
+pub use self::error::MeterError;
+pub(crate) use self::home::is_bpffs;
+
+/// `BPF_NOEXIST`: insert, never replace.
+const NO_EXIST: u64 = 1;
+
+/// Which hook to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HookChoice {
+    /// tcx where the kernel has it (6.6), else clsact.
+    #[default]
+    Auto,
+    /// tcx only.
+    Tcx,
+    /// clsact only.
+    Clsact,
+}
+
+/// A LAN interface to be metered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LanOptions {
+    /// Its name.
+    pub interface: String,
+    /// Protocol and port of the gateway that the unpaid may reach, at most
+    /// [`bitmesh_common::abi::MAX_OPEN_PORTS`].
+    pub open_ports: Vec<(u8, u16)>,
+}
+
+/// What [`Meters::open`] is to set up.
+#[derive(Clone, Debug)]
+pub struct MeterOptions {
+    /// Directory on a BPF file system in which everything is pinned.
+    pub bpffs: PathBuf,
+    /// Which hook to use.
+    pub hook: HookChoice,
+    /// The LAN interfaces, at most [`MAX_LANS`].
+    pub lans: Vec<LanOptions>,
+    /// The eBPF object.
+    pub object: &'static [u8],
+}
+
+/// How one LAN interface is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentView {
+    /// Its name.
+    pub interface: String,
+    /// `tcx` or `clsact`.
+    pub hook: String,
+}
+
+/// The kernel's maps, held by one agent.
+pub struct Meters {
+    home: Home,
+    house: House,
+    is_new: bool,
+    meters: HashMap<MapData, Mac, Meter>,
+    accounts: AccountArray,
+    lans: Array<MapData, Lan>,
+    events: RingBuf<MapData>,
+    grace: Grace,
+    slots: StdHashMap<Mac, u32>,
+    free: BTreeSet<u32>,
+    options: MeterOptions,
+}
+
+impl Meters {
+    /// Adopts the gate that a former agent left, or makes a new one.
+    ///
+    /// # Errors
+    ///
+    /// Fails without a BPF file system, the rights, an interface or a hook, and while another
+    /// agent holds the gate. A gate that was being made is then removed again; one that was
+    /// adopted stays as it was.
+    pub fn open(options: &MeterOptions) -> Result<Self, MeterError> {
+        if options.lans.len() > MAX_LANS {
+            return Err(MeterError::TooManyLans);
+        }
+        for lan in &options.lans {
+            lan::index_of(&lan.interface)?;
+        }
+        let home = Home::open(&options.bpffs)?;
+        let adopted = home.adopt()?;
+        if adopted.is_none() {
+            // Whatever is pinned was never finished, so no program uses it.
+            home.clear()?;
+        }
+        match Self::start(home, adopted, options) {
+            Ok(meters) => Ok(meters),
+            Err(error) => {
+                if adopted.is_none()
+                    && let Err(left) = Self::teardown(options)
+                {
+                    tracing::warn!(%left, "the unfinished gate could not be removed");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn start(
+        home: Home,
+        adopted: Option<House>,
+        options: &MeterOptions,
+    ) -> Result<Self, MeterError> {
+        // One copy of the programs makes the maps; each interface then gets a copy of its own.
+        let mut maps = load(&home, options.object, 0)?;
+        let house = match adopted {
+            Some(house) => house,
+            None => found(&mut maps)?,
+        };
+        let meters = HashMap::try_from(take(&mut maps, "meters")?)
+            .map_err(MeterError::map("meters"))?;
+        let mapped = |error: std::io::Error| MeterError::Map {
+            map: "accounts",
+            error: error.to_string(),
+        };
+        let Map::Array(accounts) = take(&mut maps, "accounts")? else {
+            return Err(MeterError::Load("`accounts` is not an array".to_owned()));
+        };
+        let mut this = Self {
+            house,
+            is_new: adopted.is_none(),
+            meters,
+            accounts: AccountArray::map(&accounts).map_err(mapped)?,
+            lans: home.array("lans")?,
+            events: RingBuf::try_from(take(&mut maps, "events")?)
+                .map_err(MeterError::map("events"))?,
+            grace: Grace::new(&mut maps)?,
+            slots: StdHashMap::new(),
+            free: BTreeSet::new(),
+            options: options.clone(),
+            home,
+        };
+        this.find_slots()?;
+        this.attach_all()?;
+        Ok(this)
+    }
+
+    /// Which slots are taken: those that a meter points to.
+    fn find_slots(&mut self) -> Result<(), MeterError> {
+        self.free = (0..MAX_METERS as u32).collect();
+        for entry in self.meters.iter() {
+            let (mac, meter) = entry.map_err(MeterError::map("meters"))?;
+            self.free.remove(&meter.slot);
+            self.slots.insert(mac, meter.slot);
+        }
+        Ok(())
+    }
+
+    fn attach_all(&mut self) -> Result<(), MeterError> {
+        let lans = self.options.lans.clone();
+        let wanted = lan::indices(&lans)?;
+        let mut held = self.read_lans()?;
+        self.drop_lans(&mut held, &wanted)?;
+        for (options, ifindex) in lans.iter().zip(wanted) {
+            let index = lan::place(&held, ifindex).ok_or(MeterError::TooManyLans)?;
+            let mut lan = lan::describe(options, ifindex)?;
+            lan.hook = held[index].hook;
+            lan.made_clsact = held[index].made_clsact;
+            self.write_lan(index, lan)?;
+            let mut object = load(&self.home, self.options.object, index as u32)?;
+            let hook = self.options.hook;
+            let how = attach::attach(&self.home, &mut object, &options.interface, hook, &lan)?;
+            lan.hook = how.hook;
+            lan.made_clsact = u32::from(how.made_clsact);
+            self.write_lan(index, lan)?;
+            held[index] = lan;
+        }
+        Ok(())
+    }
+
+    /// Detaches the interfaces that are gone or no longer configured.
+    fn drop_lans(&mut self, held: &mut [Lan], wanted: &[u32]) -> Result<(), MeterError> {
+        for (index, lan) in held.iter_mut().enumerate() {
+            if lan.ifindex != 0 && !wanted.contains(&lan.ifindex) {
+                for done in attach::detach(&self.home, lan)? {
+                    tracing::info!("no longer metered, removed: {done}");
+                }
+                *lan = Lan::default();
+                self.write_lan(index, *lan)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_lans(&self) -> Result<Vec<Lan>, MeterError> {
+        self.lans.iter().collect::<Result<_, _>>().map_err(MeterError::map("lans"))
+    }
+
+    fn write_lan(&mut self, index: usize, lan: Lan) -> Result<(), MeterError> {
+        self.lans.set(index as u32, lan, 0).map_err(MeterError::map("lans"))
+    }
+
+    /// Tells the kernel the addresses that the LAN interfaces have now.
+    ///
+    /// # Errors
+    ///
+    /// Fails if they can't be read or written; the kernel then keeps the ones it has.
+    pub fn refresh_addresses(&mut self) -> Result<(), MeterError> {
+        for (index, held) in self.read_lans()?.into_iter().enumerate() {
+            let configured = self.options.lans.iter().find(|lan| {
+                held.ifindex != 0 && netlink::ifindex(&lan.interface) == Some(held.ifindex)
+            });
+            let Some(options) = configured else { continue };
+            let now = lan::describe(options, held.ifindex)?;
+            let now = Lan { hook: held.hook, made_clsact: held.made_clsact, ..now };
+            if now != held {
+                self.write_lan(index, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The name of this life of the maps: the same across restarts of the agent, another after a
+    /// reboot or a teardown.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        Epoch(self.house.epoch)
+    }
+
+    /// Whether the maps were made now, rather than adopted.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Makes the kernel hold this account, open. If only the balance differs it is one store, under
+    /// traffic; else the gate of this account is closed meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`MeterError::NoRoom`] if all slots are taken.
+    pub fn set_account(&mut self, image: &AccountImage) -> Result<(), MeterError> {
+        let wanted = account_of(image);
+        let Some(&slot) = self.slots.get(&image.mac) else { return self.insert(image.mac, &wanted) };
+        let slot = slot as usize;
+        let held = self.accounts.read(slot);
+        let same_but_balance =
+            Account { prepaid: held.prepaid, low_mark: held.low_mark, ..wanted } == held;
+        if same_but_balance {
+            self.accounts.set_prepaid(slot, wanted.prepaid, wanted.low_mark);
+            return Ok(());
+        }
+        if held.state != ACCOUNT_CLOSED {
+            self.accounts.close(slot);
+            self.grace.wait()?;
+        }
+        self.accounts.write(slot, &wanted);
+        // A packet that reads the new state must not have read an old price before it.
+        self.grace.wait()?;
+        self.accounts.open(slot);
+        Ok(())
+    }
+
+    /// The meter becomes visible to packets last, when its account is complete.
+    fn insert(&mut self, mac: Mac, account: &Account) -> Result<(), MeterError> {
+        let slot = *self.free.first().ok_or(MeterError::NoRoom)?;
+        self.accounts.close(slot as usize);
+        self.accounts.write(slot as usize, account);
+        self.accounts.open(slot as usize);
+        let meter = Meter { slot, ..Meter::default() };
+        self.meters.insert(mac, meter, NO_EXIST).map_err(MeterError::map("meters"))?;
+        self.free.remove(&slot);
+        self.slots.insert(mac, slot);
+        Ok(())
+    }
+
+    /// Closes the gate of this account, waits until none of its packets is in flight, and reads
+    /// its meter for the last time.
+    ///
+    /// # Errors
+    ///
+    /// [`MeterError::NoMeter`] if the kernel does not hold it.
+    pub fn close_account(&mut self, mac: Mac) -> Result<Sample, MeterError> {
+        let slot = *self.slots.get(&mac).ok_or(MeterError::NoMeter)?;
+        self.accounts.close(slot as usize);
+        self.grace.wait()?;
+        let meter = self.meters.get(&mac, 0).map_err(MeterError::map("meters"))?;
+        Ok(sample_of(mac, &meter))
+    }
+
+    /// Reads all meters.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses.
+    pub fn sample(&self) -> Result<Vec<Sample>, MeterError> {
+        self.meters
+            .iter()
+            .map(|entry| entry.map(|(mac, meter)| sample_of(mac, &meter)))
+            .collect::<Result<_, _>>()
+            .map_err(MeterError::map("meters"))
+    }
+
+    /// How the LAN interfaces are attached.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses.
+    pub fn attachments(&self) -> Result<Vec<AttachmentView>, MeterError> {
+        let held = self.read_lans()?;
+        let used = held.iter().filter(|lan| lan.ifindex != 0);
+        Ok(used
+            .map(|lan| AttachmentView {
+                interface: netlink::ifname(lan.ifindex).unwrap_or_else(|| "(gone)".to_owned()),
+                hook: attach::hook_name(lan.hook).to_owned(),
+            })
+            .collect())
+    }
+
+    /// The next hint of the kernel, if there is one.
+    pub fn next_event(&mut self) -> Option<Event> {
+        let item = self.events.next()?;
+        let word = |at: usize| Some(u32::from_ne_bytes(item.get(at..at + 4)?.try_into().ok()?));
+        let octets = item.get(..6)?.try_into().ok()?;
+        Some(Event { mac: Mac::new(octets), kind: word(8)?, ifindex: word(12)? })
+    }
+
+    /// Becomes readable when there is a hint.
+    #[must_use]
+    pub fn events_fd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsRawFd as _;
+        // SAFETY: the ring buffer owns the descriptor and outlives the borrow.
+        #[allow(unsafe_code)]
+        unsafe {
+            BorrowedFd::borrow_raw(self.events.as_raw_fd())
+        }
+    }
+
+    /// Takes the programs off all interfaces and removes all pins. Says what it removed.
+    ///
+    /// # Errors
+    ///
+    /// Fails while an agent holds the gate, and if the kernel refuses.
+    pub fn teardown(options: &MeterOptions) -> Result<Vec<String>, MeterError> {
+        if !options.bpffs.exists() {
+            return Ok(Vec::new());
+        }
+        let home = Home::open(&options.bpffs)?;
+        let mut removed = Vec::new();
+        if home.pin("lans").exists() {
+            let lans: Array<_, Lan> = home.array("lans")?;
+            for lan in lans.iter() {
+                let lan = lan.map_err(MeterError::map("lans"))?;
+                if lan.ifindex != 0 {
+                    removed.extend(attach::detach(&home, &lan)?);
+                }
+            }
+        }
+        removed.extend(home.remove()?.iter().map(|pin| pin.display().to_string()));
+        Ok(removed)
+    }
+}
+
+/// Loads the object with its maps pinned, for the LAN interface at `index`.
+fn load(home: &Home, object: &[u8], index: u32) -> Result<Ebpf, MeterError> {
+    let mut loader = EbpfLoader::new();
+    for name in MAPS {
+        loader.map_pin_path(name, home.pin(name));
+    }
+    loader.override_global("LAN_INDEX", &index, true);
+    loader.load(object).map_err(|error| MeterError::Load(describe(&error)))
+}
+
+/// Names a new life of the maps.
+fn found(maps: &mut Ebpf) -> Result<House, MeterError> {
+    let mut epoch = [0; 8];
+    getrandom(&mut epoch, GetRandomFlags::empty())
+        .map_err(|error| MeterError::Map { map: "house", error: error.to_string() })?;
+    let house = House { abi_version: ABI_VERSION, epoch: u64::from_ne_bytes(epoch) };
+    let mut array: Array<_, House> =
+        Array::try_from(take(maps, "house")?).map_err(MeterError::map("house"))?;
+    array.set(0, house, 0).map_err(MeterError::map("house"))?;
+    Ok(house)
+}
+
+fn take(object: &mut Ebpf, name: &'static str) -> Result<Map, MeterError> {
+    object
+        .take_map(name)
+        .ok_or_else(|| MeterError::Load(format!("the object has no map `{name}`")))
+}
+
+/// Waits until no program that runs now still runs.
+struct Grace {
+    outer: ArrayOfMaps<MapData, Array<MapData, u64>>,
+    inner: Array<MapData, u64>,
+}
+
+impl Grace {
+    fn new(maps: &mut Ebpf) -> Result<Self, MeterError> {
+        let outer =
+            ArrayOfMaps::try_from(take(maps, "grace")?).map_err(MeterError::map("grace"))?;
+        let inner = Array::create(1, 0).map_err(MeterError::map("grace"))?;
+        Ok(Self { outer, inner })
+    }
+
+    /// The kernel promises that after an inner map was replaced no program uses the old one, and
+    /// waits for that (`maybe_wait_bpf_programs`). Some tens of milliseconds.
+    fn wait(&mut self) -> Result<(), MeterError> {
+        self.outer.set(0, &self.inner, 0).map_err(MeterError::map("grace"))
+    }
+}
+
+fn account_of(image: &AccountImage) -> Account {
+    Account {
+        mac: image.mac.word(),
+        state: ACCOUNT_OPEN,
+        prepaid: image.prepaid.0,
+        uplink_msat_per_mib: image.tariff.uplink_msat_per_mib,
+        downlink_msat_per_mib: image.tariff.downlink_msat_per_mib,
+        msat_per_minute: image.tariff.msat_per_minute,
+        start_ns: image.start.0,
+        low_mark: image.low_mark.0,
+    }
+}
+
+fn sample_of(mac: Mac, meter: &Meter) -> Sample {
+    let reading = Reading {
+        uplink_bytes: meter.uplink_bytes,
+        uplink_packets: meter.uplink_packets,
+        downlink_bytes: meter.downlink_bytes,
+        downlink_packets: meter.downlink_packets,
+        spent: Units(meter.spent),
+    };
+    Sample { mac, reading }
+}
+
+impl AsFd for Meters {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events_fd()
+    }
+}
