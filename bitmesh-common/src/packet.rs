@@ -334,29 +334,60 @@ impl Ip {
     /// Finds the upper-layer header behind up to [`MAX_EXTENSION_HEADERS`] extension headers.
     #[inline(always)]
     pub fn upper_layer<F: Frame>(&self, frame: &F) -> Result<NextHeader, Unparsed> {
-        let mut next = NextHeader {
-            protocol: self.next_header,
-            offset: self.offset + self.header_bytes,
-            fragment: self.is_v4_fragment,
-        };
-        if self.is_v4 {
-            return Ok(next);
+        let offset = self.offset + self.header_bytes;
+        if self.is_v4 || !is_extension(self.next_header) {
+            let (protocol, fragment) = (self.next_header, self.is_v4_fragment);
+            return Ok(NextHeader { protocol, offset, fragment });
         }
-        let mut seen = 0;
-        while seen < MAX_EXTENSION_HEADERS {
-            if !is_extension(next.protocol) {
-                return Ok(next);
-            }
-            let Some([protocol, length]) = frame.read::<2>(next.offset) else {
-                return Err(Unparsed::Truncated);
-            };
-            next.offset += extension_bytes(next.protocol, length);
-            next.fragment |= next.protocol == ip_protocol::FRAGMENT;
-            next.protocol = protocol;
-            seen += 1;
+        match skip_extensions(frame, self.next_header, offset) {
+            Skipped::TRUNCATED => Err(Unparsed::Truncated),
+            Skipped::TOO_DEEP => Err(Unparsed::TooDeep),
+            found => Ok(found.header()),
         }
-        Err(Unparsed::TooDeep)
     }
+}
+
+/// A [`NextHeader`] or an error, in one register: the verifier looks at a function of its own
+/// once more for each call, and can follow only what fits into a register.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Skipped(u64);
+
+impl Skipped {
+    const TRUNCATED: Self = Self(0);
+    const TOO_DEEP: Self = Self(1);
+
+    /// An upper-layer header is never at offset 0 or 1, so this is neither of the errors.
+    #[inline(always)]
+    const fn found(protocol: u8, offset: u32, fragment: bool) -> Self {
+        Self((offset as u64) << 32 | (fragment as u64) << 8 | protocol as u64)
+    }
+
+    #[inline(always)]
+    const fn header(self) -> NextHeader {
+        NextHeader {
+            protocol: self.0 as u8,
+            offset: (self.0 >> 32) as u32,
+            fragment: self.0 & 0x100 != 0,
+        }
+    }
+}
+
+/// Not inlined: few packets need it, and the loop would stand in the program many times.
+#[inline(never)]
+fn skip_extensions<F: Frame>(frame: &F, first: u8, start: u32) -> Skipped {
+    let (mut protocol, mut offset, mut fragment) = (first, start, false);
+    let mut seen = 0;
+    while seen < MAX_EXTENSION_HEADERS {
+        if !is_extension(protocol) {
+            return Skipped::found(protocol, offset, fragment);
+        }
+        let Some([next, length]) = frame.read::<2>(offset) else { return Skipped::TRUNCATED };
+        offset += extension_bytes(protocol, length);
+        fragment |= protocol == ip_protocol::FRAGMENT;
+        protocol = next;
+        seen += 1;
+    }
+    Skipped::TOO_DEEP
 }
 
 /// Segments of `segment_bytes` that `payload` bytes fill, at least one.

@@ -1,5 +1,7 @@
 //! A socket buffer as the parser sees it.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_skb_load_bytes;
@@ -42,12 +44,13 @@ impl Frame for Skb {
     /// Works for parts outside the linear one too.
     #[inline(always)]
     fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        let mut bytes = [0_u8; N];
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the helper writes `N` bytes to an array of `N`, or fails.
         let failed = unsafe {
             bpf_skb_load_bytes(self.raw.cast(), offset, bytes.as_mut_ptr().cast(), N as u32)
         };
-        if failed == 0 { Some(bytes) } else { None }
+        // SAFETY: the helper did not fail.
+        if failed == 0 { Some(unsafe { bytes.assume_init() }) } else { None }
     }
 
     #[inline(always)]

@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use bitmesh_common::abi::{
     ABI_VERSION, ACCOUNT_CLOSED, ACCOUNT_OPEN, Account, Event, House, Lan, MAX_LANS, MAX_METERS,
     Mac, Meter,
@@ -395,6 +395,8 @@ fn load(home: &Home, object: &[u8], index: u32) -> Result<Ebpf, MeterError> {
         loader.map_pin_path(name, home.pin(name));
     }
     loader.override_global("LAN_INDEX", &index, true);
+    // Pages of register states help nobody but who changes the programs.
+    loader.verifier_log_level(VerifierLogLevel::STATS);
     loader.load(object).map_err(|error| MeterError::Load(describe(&error)))
 }
 
