@@ -201,3 +201,113 @@ impl Lan {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::packet::FrameBytes;
+    use proptest::prelude::*;
+
+    struct Cell(AtomicU64);
+
+    impl Spent for Cell {
+        fn load(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
+        }
+
+        fn compare_exchange(&self, current: u64, new: u64) -> Result<(), u64> {
+            self.0.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst).map(|_| ())
+        }
+    }
+
+    /// Somebody else always charges first.
+    struct Contended;
+
+    impl Spent for Contended {
+        fn load(&self) -> u64 {
+            0
+        }
+
+        fn compare_exchange(&self, current: u64, _new: u64) -> Result<(), u64> {
+            Err(current)
+        }
+    }
+
+    #[test]
+    fn the_last_unit_can_be_spent_and_no_more() {
+        let spent = Cell(AtomicU64::new(90));
+        assert_eq!(charge(&spent, 100, 0, 11), Err(Denied::Unpaid));
+        assert_eq!(charge(&spent, 100, 0, 10), Ok(100));
+        assert_eq!(charge(&spent, 100, 0, 1), Err(Denied::Unpaid));
+        assert_eq!(charge(&spent, 100, 0, 0), Ok(100));
+    }
+
+    #[test]
+    fn time_that_is_due_cannot_be_spent_on_bytes() {
+        let spent = Cell(AtomicU64::new(0));
+        assert_eq!(charge(&spent, 100, 60, 41), Err(Denied::Unpaid));
+        assert_eq!(charge(&spent, 100, 60, 40), Ok(40));
+        assert_eq!(charge(&spent, 100, 61, 0), Err(Denied::Unpaid));
+        assert_eq!(charge(&spent, 100, 101, 0), Err(Denied::Unpaid));
+    }
+
+    #[test]
+    fn giving_up_is_said_and_charges_nothing() {
+        assert_eq!(charge(&Contended, 100, 0, 1), Err(Denied::Contended));
+    }
+
+    fn frame(gso_size: u32, gso_segs: u32, bytes: &[u8]) -> FrameBytes<'_> {
+        FrameBytes { bytes, gso_size, gso_segs }
+    }
+
+    /// Frames that get past the first checks, with the rest at random.
+    fn likely_frame() -> impl Strategy<Value = Vec<u8>> {
+        let ethertype = prop::sample::select(vec![0x0800_u16, 0x86dd, 0x8100, 0x0806, 0x1234]);
+        let first = prop::sample::select(vec![0x45_u8, 0x60, 0x4f, 0x41]);
+        (any::<[u8; 12]>(), ethertype, first, prop::collection::vec(any::<u8>(), 0..200)).prop_map(
+            |(macs, ethertype, first, rest)| {
+                [&macs[..], &ethertype.to_be_bytes(), &[first], &rest].concat()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_spent_beyond_what_is_prepaid(
+            spent: u64, prepaid: u64, due: u64, cost: u64,
+        ) {
+            let cell = Cell(AtomicU64::new(spent));
+            let fits = u128::from(spent) + u128::from(due) + u128::from(cost) <= u128::from(prepaid);
+            let paid = charge(&cell, prepaid, due, cost);
+            prop_assert_eq!(paid.is_ok(), fits);
+            let expected = if fits { spent + cost } else { spent };
+            prop_assert_eq!(cell.load(), expected);
+        }
+
+        #[test]
+        fn any_frame_gets_a_verdict(
+            bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..300), likely_frame()],
+            gso_size: u16, gso_segs: u16, from_gateway: bool,
+        ) {
+            let frame = frame(gso_size.into(), gso_segs.into(), &bytes);
+            if let Ok(link) = Link::parse(&frame) {
+                let _ = classify_uplink(&frame, &link, &Lan::default());
+                let _ = classify_downlink(&frame, &link, from_gateway);
+            }
+        }
+
+        #[test]
+        fn a_plain_frame_is_never_billed_more_than_it_carries(bytes in likely_frame()) {
+            let frame = frame(0, 0, &bytes);
+            if let Ok(link) = Link::parse(&frame)
+                && let Ok(Class::Billed { bytes: billed, packets }) =
+                    classify_downlink(&frame, &link, false)
+            {
+                prop_assert!(billed <= bytes.len() as u64 - 14);
+                prop_assert_eq!(packets, 1);
+            }
+        }
+    }
+}

@@ -43,11 +43,8 @@ pub const fn time_due(elapsed_ns: u64, msat_per_minute: u64) -> u64 {
     if msat_per_minute == 0 {
         return 0;
     }
-    let price = if msat_per_minute > MAX_MSAT_PER_MINUTE {
-        MAX_MSAT_PER_MINUTE
-    } else {
-        msat_per_minute
-    };
+    let price =
+        if msat_per_minute > MAX_MSAT_PER_MINUTE { MAX_MSAT_PER_MINUTE } else { msat_per_minute };
     let units_per_minute = price * UNITS_PER_MSAT;
     let started_ms = elapsed_ns.div_ceil(NS_PER_MS);
     let minutes = started_ms / MS_PER_MINUTE;

@@ -89,6 +89,36 @@ pub trait Frame {
     fn gso_segs(&self) -> u32;
 }
 
+/// A frame in memory: what the host's parser, the simulation and the fuzzers read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FrameBytes<'a> {
+    /// The frame from its Ethernet header on.
+    pub bytes: &'a [u8],
+    /// As [`Frame::gso_size`].
+    pub gso_size: u32,
+    /// As [`Frame::gso_segs`].
+    pub gso_segs: u32,
+}
+
+impl Frame for FrameBytes<'_> {
+    fn len(&self) -> u32 {
+        u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
+    }
+
+    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let start = usize::try_from(offset).ok()?;
+        self.bytes.get(start..)?.first_chunk().copied()
+    }
+
+    fn gso_size(&self) -> u32 {
+        self.gso_size
+    }
+
+    fn gso_segs(&self) -> u32 {
+        self.gso_segs
+    }
+}
+
 /// Why the bytes of a frame can't be counted. Such a frame is dropped, never passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unparsed {
@@ -287,8 +317,7 @@ impl Ip {
             return self.segments_on_wire(frame, carried, segment_bytes);
         }
         // The kernel trusts the frame where the header says nothing, and so does the gate.
-        let bytes =
-            if self.stated_bytes == 0 && !self.is_v4 { carried } else { self.stated_bytes };
+        let bytes = if self.stated_bytes == 0 && !self.is_v4 { carried } else { self.stated_bytes };
         if bytes < self.header_bytes || bytes > carried {
             return Err(Unparsed::BadLength);
         }

@@ -79,7 +79,10 @@ impl Subscriber {
         // SAFETY: `account` is an element of a map whose elements live as long as it does. The
         // agent stores whole words, so a volatile load sees one that it stored.
         let (mac, state) = unsafe {
-            ((&raw const (*account).mac).read_volatile(), (&raw const (*account).state).read_volatile())
+            (
+                (&raw const (*account).mac).read_volatile(),
+                (&raw const (*account).state).read_volatile(),
+            )
         };
         if mac == self.mac.word() && state == ACCOUNT_OPEN { Some(account) } else { None }
     }
@@ -176,9 +179,7 @@ fn count(meter: *mut Meter, direction: Direction, bytes: u64, packets: u64) -> V
     // SAFETY: `meter` is a live element of the map.
     let (byte_counter, packet_counter) = unsafe {
         match direction {
-            Direction::Uplink => {
-                (&raw mut (*meter).uplink_bytes, &raw mut (*meter).uplink_packets)
-            }
+            Direction::Uplink => (&raw mut (*meter).uplink_bytes, &raw mut (*meter).uplink_packets),
             Direction::Downlink => {
                 (&raw mut (*meter).downlink_bytes, &raw mut (*meter).downlink_packets)
             }

@@ -48,10 +48,7 @@ impl AccountArray {
         // has the layout of a word, and whoever else writes these words does so atomically.
         #[allow(unsafe_code)]
         let words = unsafe {
-            std::slice::from_raw_parts(
-                self.words.as_ptr().cast::<AtomicU64>(),
-                MAX_METERS * WORDS,
-            )
+            std::slice::from_raw_parts(self.words.as_ptr().cast::<AtomicU64>(), MAX_METERS * WORDS)
         };
         &words[slot * WORDS + field]
     }

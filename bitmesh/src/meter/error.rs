@@ -49,7 +49,9 @@ pub enum MeterError {
         attached: &'static str,
     },
     /// The kernel refused to attach.
-    #[error("{interface}: the kernel refused the {direction} program: {error}: see `bitmesh doctor`")]
+    #[error(
+        "{interface}: the kernel refused the {direction} program: {error}: see `bitmesh doctor`"
+    )]
     Attach {
         /// Where.
         interface: String,

@@ -144,12 +144,10 @@ impl Meters {
             Some(house) => house,
             None => found(&mut maps)?,
         };
-        let meters = HashMap::try_from(take(&mut maps, "meters")?)
-            .map_err(MeterError::map("meters"))?;
-        let mapped = |error: std::io::Error| MeterError::Map {
-            map: "accounts",
-            error: error.to_string(),
-        };
+        let meters =
+            HashMap::try_from(take(&mut maps, "meters")?).map_err(MeterError::map("meters"))?;
+        let mapped =
+            |error: std::io::Error| MeterError::Map { map: "accounts", error: error.to_string() };
         let Map::Array(accounts) = take(&mut maps, "accounts")? else {
             return Err(MeterError::Load("`accounts` is not an array".to_owned()));
         };
@@ -268,7 +266,9 @@ impl Meters {
     /// [`MeterError::NoRoom`] if all slots are taken.
     pub fn set_account(&mut self, image: &AccountImage) -> Result<(), MeterError> {
         let wanted = account_of(image);
-        let Some(&slot) = self.slots.get(&image.mac) else { return self.insert(image.mac, &wanted) };
+        let Some(&slot) = self.slots.get(&image.mac) else {
+            return self.insert(image.mac, &wanted);
+        };
         let slot = slot as usize;
         let held = self.accounts.read(slot);
         let same_but_balance =
@@ -413,9 +413,7 @@ fn found(maps: &mut Ebpf) -> Result<House, MeterError> {
 }
 
 fn take(object: &mut Ebpf, name: &'static str) -> Result<Map, MeterError> {
-    object
-        .take_map(name)
-        .ok_or_else(|| MeterError::Load(format!("the object has no map `{name}`")))
+    object.take_map(name).ok_or_else(|| MeterError::Load(format!("the object has no map `{name}`")))
 }
 
 /// Waits until no program that runs now still runs.

@@ -100,14 +100,11 @@ fn ask(
 }
 
 /// Whether the answer ends with this datagram.
-fn read_datagram(
-    datagram: &[u8],
-    take: &mut impl FnMut(RouteNetlinkMessage),
-) -> io::Result<bool> {
+fn read_datagram(datagram: &[u8], take: &mut impl FnMut(RouteNetlinkMessage)) -> io::Result<bool> {
     let mut rest = datagram;
     while !rest.is_empty() {
-        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-            .map_err(io::Error::other)?;
+        let message =
+            NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
         let length = usize::try_from(message.header.length).map_err(io::Error::other)?;
         match message.payload {
             NetlinkPayload::Done(_) => return Ok(true),
