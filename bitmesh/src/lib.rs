@@ -1,2 +1,6 @@
-//! x
+//! The agent: shells around the core.
+//!
+//! Shells do not know each other; only the agent's event loop wires them to the core.
+
 pub mod meter;
+pub mod store;
