@@ -1,1 +1,51 @@
-fn main(){}
+//! `cargo xtask …`: everything that is done with this house, one file a command.
+//!
+//! Each command sets up what it needs, and says so in a line.
+
+mod build_ebpf;
+mod demo;
+mod instructions;
+mod machine;
+mod process;
+mod soak;
+mod test;
+mod tidy;
+mod toolchain;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, tests, demonstrates and tidies BitMesh.")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds the eBPF object, with BTF, and shows the size of its programs.
+    BuildEbpf,
+    /// Shows a gateway sell a connection, from the first packet to the last that is paid for.
+    Demo(demo::Args),
+    /// Runs the tests: all tiers, or one.
+    Test(test::Args),
+    /// Runs the tests with large counts.
+    Soak(soak::Args),
+    /// Checks the rules of the house that a compiler does not hold; formatting and lints too.
+    Tidy,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let workspace = Workspace::find()?;
+    match args.command {
+        Command::BuildEbpf => build_ebpf::run(&workspace),
+        Command::Demo(args) => demo::run(&workspace, &args),
+        Command::Test(args) => test::run(&workspace, &args),
+        Command::Soak(args) => soak::run(&workspace, &args),
+        Command::Tidy => tidy::run(&workspace),
+    }
+}

@@ -1,0 +1,116 @@
+//! The tiers, and how each is run.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::Outcome;
+use crate::workspace::Workspace;
+use crate::{machine, process, tidy};
+
+/// A kind of test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Tier {
+    /// The rules of the house, formatting and lints.
+    Tidy,
+    /// Unit and property tests beside the code.
+    Unit,
+    /// The core with a seeded clock, disk and kernel, and a crash at any command.
+    Sim,
+    /// The real agent in network namespaces, under real traffic.
+    DataPlane,
+}
+
+/// How much of the large counts to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// A fraction that suits every change.
+    Ci,
+    /// All of it: hours.
+    Soak,
+}
+
+/// Runs whole seconds of traffic: two at once would disturb each other's clocks.
+const ONE_AT_A_TIME: &[&str] = &["--test-threads=1"];
+
+impl Tier {
+    /// All of them, quickest first.
+    pub(crate) const ALL: &[Self] = &[Self::Tidy, Self::Unit, Self::Sim, Self::DataPlane];
+
+    /// Its name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Tidy => "tidy",
+            Self::Unit => "unit",
+            Self::Sim => "sim",
+            Self::DataPlane => "data-plane",
+        }
+    }
+
+    /// Sets up what it needs, and runs it.
+    pub(crate) fn run(self, workspace: &Workspace, scale: Scale) -> Result<Outcome> {
+        match self {
+            Self::Tidy => tidy::run(workspace).map(|()| Outcome { passed: 1, failed: 0 }),
+            Self::Unit => {
+                let packages = ["bitmesh-common", "bitmesh-core", "bitmesh", "xtask"];
+                let mut cargo = cargo_test(workspace, scale);
+                for package in packages {
+                    cargo.args(["--package", package]);
+                }
+                count(cargo.args(["--lib", "--bins"]))
+            }
+            Self::Sim => {
+                let mut cargo = cargo_test(workspace, scale);
+                // Millions of steps: optimised, they take seconds.
+                cargo.args(["--package", "bitmesh-core", "--release", "--test", "*"]);
+                count(&mut cargo)
+            }
+            Self::DataPlane => data_plane(workspace, scale),
+        }
+    }
+}
+
+fn data_plane(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
+    machine::need_root("the data-plane tier")?;
+    machine::need_programs(machine::NETWORK)?;
+    machine::need_bpffs()?;
+    let mut agent = workspace.cargo();
+    process::run(agent.args(["build", "--quiet", "--package", "bitmesh", "--bins"]))?;
+    let mut cargo = cargo_test(workspace, scale);
+    cargo.args(["--package", "bitmesh-tests", "--lib", "--bins", "--test", "*", "--"]);
+    count(cargo.args(ONE_AT_A_TIME))
+}
+
+fn cargo_test(workspace: &Workspace, scale: Scale) -> Command {
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--quiet", "--no-fail-fast"]);
+    if scale == Scale::Soak {
+        cargo.env("BITMESH_SOAK", "1");
+    }
+    cargo
+}
+
+/// Runs tests, shows what they say, and counts.
+fn count(command: &mut Command) -> Result<Outcome> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    let said = child.stdout.take().context("the tests have no output")?;
+    let mut outcome = Outcome::default();
+    for line in BufReader::new(said).lines() {
+        let line = line?;
+        println!("{line}");
+        outcome.read(&line);
+    }
+    let status = child.wait()?;
+    if !status.success() && outcome.failed == 0 {
+        bail!("the tests did not run: {status}");
+    }
+    if outcome == Outcome::default() {
+        bail!("there were no tests to run");
+    }
+    Ok(outcome)
+}
