@@ -2,5 +2,8 @@
 //!
 //! Shells do not know each other; only the agent's event loop wires them to the core.
 
+pub mod config;
+pub mod control;
+pub mod mac;
 pub mod meter;
 pub mod store;

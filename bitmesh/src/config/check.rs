@@ -1,0 +1,130 @@
+//! What a configuration must satisfy beyond its form.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::PathBuf;
+
+use bitmesh_common::abi::MAX_LANS;
+use bitmesh_core::Tariff;
+use toml::Spanned;
+
+use super::error::Wrong;
+use super::{Config, DEFAULT_TARIFF, Lan, Raw, RawLan};
+
+/// Bytes of an interface name, at most (`IFNAMSIZ`, less its zero).
+const MAX_INTERFACE_BYTES: usize = 15;
+/// Bytes of a socket's path, at most (`sun_path`, less its zero).
+const MAX_SOCKET_BYTES: usize = 107;
+/// Bytes of a tariff's name, at most.
+const MAX_TARIFF_NAME_BYTES: usize = 32;
+/// Tariffs, at most.
+const MAX_TARIFFS: usize = 64;
+
+/// Checks the values of a file.
+pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
+    let socket = absolute("socket", raw.socket)?;
+    Ok(Config {
+        database: absolute("database", raw.database)?.1,
+        bpffs: absolute("bpffs", raw.bpffs)?.1,
+        socket: short(socket)?,
+        hook: raw.hook,
+        lans: lans(raw.lan)?,
+        tariffs: tariffs(raw.tariffs)?,
+    })
+}
+
+fn absolute(key: &str, path: Spanned<PathBuf>) -> Result<(Range<usize>, PathBuf), Wrong> {
+    let span = path.span();
+    let path = path.into_inner();
+    if path.is_absolute() {
+        return Ok((span, path));
+    }
+    let what = format!("`{key}` is `{}`: give a path that starts with /", path.display());
+    Err(Wrong::new(span, what))
+}
+
+fn short((span, path): (Range<usize>, PathBuf)) -> Result<PathBuf, Wrong> {
+    if path.as_os_str().len() <= MAX_SOCKET_BYTES {
+        return Ok(path);
+    }
+    let what =
+        format!("`socket` is too long: a socket's path has at most {MAX_SOCKET_BYTES} bytes");
+    Err(Wrong::new(span, what))
+}
+
+fn lans(raw: Vec<RawLan>) -> Result<Vec<Lan>, Wrong> {
+    if raw.is_empty() {
+        let what = "no LAN interface: add [[lan]] with `interface = \"…\"`";
+        return Err(Wrong::new(0..0, what.to_owned()));
+    }
+    let mut seen = BTreeSet::new();
+    let mut lans = Vec::new();
+    for lan in raw {
+        let span = lan.interface.span();
+        let interface = interface(lan.interface)?;
+        if !seen.insert(interface.clone()) {
+            let what = format!("the interface `{interface}` is there twice: remove one");
+            return Err(Wrong::new(span, what));
+        }
+        if lans.len() == MAX_LANS {
+            let what = format!("more than {MAX_LANS} LAN interfaces: remove some");
+            return Err(Wrong::new(span, what));
+        }
+        if *lan.portal_port.get_ref() == 0 {
+            let what = "`portal_port` can't be 0: give the port of the portal";
+            return Err(Wrong::new(lan.portal_port.span(), what.to_owned()));
+        }
+        let portal_port = lan.portal_port.into_inner();
+        lans.push(Lan { interface, portal_port, resolver: lan.resolver });
+    }
+    Ok(lans)
+}
+
+/// The kernel's rule for names of devices (`dev_valid_name`).
+fn interface(name: Spanned<String>) -> Result<String, Wrong> {
+    let span = name.span();
+    let name = name.into_inner();
+    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if name.is_empty() || name == "." || name == ".." || name.contains(odd) {
+        let what = format!("`{name}` is no name of an interface: see `ip link`");
+        return Err(Wrong::new(span, what));
+    }
+    if name.len() > MAX_INTERFACE_BYTES {
+        let what = format!(
+            "`{name}` is too long for an interface, which has at most {MAX_INTERFACE_BYTES} bytes: \
+             see `ip link`"
+        );
+        return Err(Wrong::new(span, what));
+    }
+    Ok(name)
+}
+
+fn tariffs(
+    raw: BTreeMap<Spanned<String>, Spanned<Tariff>>,
+) -> Result<BTreeMap<String, Tariff>, Wrong> {
+    let mut tariffs = BTreeMap::new();
+    for (name, tariff) in raw {
+        let span = name.span();
+        let name = name.into_inner();
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > MAX_TARIFF_NAME_BYTES || !name.chars().all(plain) {
+            let what = format!(
+                "`{name}` is no name of a tariff: use 1 to {MAX_TARIFF_NAME_BYTES} letters, digits, \
+                 - and _"
+            );
+            return Err(Wrong::new(span, what));
+        }
+        if tariffs.len() == MAX_TARIFFS {
+            let what = format!("more than {MAX_TARIFFS} tariffs: remove some");
+            return Err(Wrong::new(span, what));
+        }
+        let tariff = tariff.into_inner();
+        tariff.check().map_err(|error| Wrong::new(span, format!("tariff `{name}`: {error}")))?;
+        tariffs.insert(name, tariff);
+    }
+    if tariffs.contains_key(DEFAULT_TARIFF) {
+        return Ok(tariffs);
+    }
+    let what = format!("there is no tariff `{DEFAULT_TARIFF}`: add [tariffs.{DEFAULT_TARIFF}]");
+    Err(Wrong::new(0..0, what))
+}

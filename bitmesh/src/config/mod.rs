@@ -1,0 +1,161 @@
+//! The configuration file.
+//!
+//! ```toml
+//! database = "/var/lib/bitmesh/bitmesh.db"
+//! hook = "auto"
+//!
+//! [[lan]]
+//! interface = "wlan0"
+//!
+//! [tariffs.default]
+//! uplink_msat_per_mib = 1000
+//! downlink_msat_per_mib = 1000
+//! msat_per_minute = 0
+//! ```
+
+mod check;
+mod error;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use bitmesh_core::Tariff;
+use serde::Deserialize;
+use toml::Spanned;
+
+pub use self::error::ConfigError;
+
+/// Bytes of a configuration file, at most.
+pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
+
+/// Where the agent listens if nothing else is said.
+pub const DEFAULT_SOCKET: &str = "/run/bitmesh/bitmesh.sock";
+
+/// Where programs and maps are pinned if nothing else is said.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/bitmesh";
+
+/// The tariff that a grant opens a session under if it names none.
+pub const DEFAULT_TARIFF: &str = "default";
+
+/// Which hook to use on the LAN interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hook {
+    /// tcx where the kernel has it (6.6), else clsact.
+    #[default]
+    Auto,
+    /// tcx only.
+    Tcx,
+    /// clsact only.
+    Clsact,
+}
+
+/// A LAN interface to be metered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lan {
+    /// Its name, as the kernel takes it.
+    pub interface: String,
+    /// TCP port of the portal on the gateway, open to the unpaid.
+    pub portal_port: u16,
+    /// Whether the unpaid may ask the gateway's resolver (port 53).
+    pub resolver: bool,
+}
+
+/// A configuration that was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The database.
+    pub database: PathBuf,
+    /// The agent's control socket.
+    pub socket: PathBuf,
+    /// The directory on a BPF file system in which programs and maps are pinned.
+    pub bpffs: PathBuf,
+    /// Which hook to use.
+    pub hook: Hook,
+    /// The LAN interfaces: at least one, none twice.
+    pub lans: Vec<Lan>,
+    /// The price lists by name; [`DEFAULT_TARIFF`] is among them.
+    pub tariffs: BTreeMap<String, Tariff>,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(default = "default_database")]
+    database: Spanned<PathBuf>,
+    #[serde(default = "default_socket")]
+    socket: Spanned<PathBuf>,
+    #[serde(default = "default_bpffs")]
+    bpffs: Spanned<PathBuf>,
+    #[serde(default)]
+    hook: Hook,
+    #[serde(default)]
+    lan: Vec<RawLan>,
+    #[serde(default)]
+    tariffs: BTreeMap<Spanned<String>, Spanned<Tariff>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLan {
+    interface: Spanned<String>,
+    #[serde(default = "default_portal_port")]
+    portal_port: Spanned<u16>,
+    #[serde(default = "default_resolver")]
+    resolver: bool,
+}
+
+fn default_database() -> Spanned<PathBuf> {
+    Spanned::new(0..0, PathBuf::from("/var/lib/bitmesh/bitmesh.db"))
+}
+
+fn default_socket() -> Spanned<PathBuf> {
+    Spanned::new(0..0, PathBuf::from(DEFAULT_SOCKET))
+}
+
+fn default_bpffs() -> Spanned<PathBuf> {
+    Spanned::new(0..0, PathBuf::from(DEFAULT_BPFFS))
+}
+
+fn default_portal_port() -> Spanned<u16> {
+    Spanned::new(0..0, 2121)
+}
+
+const fn default_resolver() -> bool {
+    true
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// Names the file, the line, what is wrong and how to mend it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |error| ConfigError::Unreadable { path: path.to_owned(), error };
+        let file = File::open(path).map_err(unreadable)?;
+        let mut text = String::new();
+        file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+        if text.len() as u64 > MAX_CONFIG_BYTES {
+            return Err(ConfigError::TooLong(path.to_owned()));
+        }
+        Self::parse(path, &text)
+    }
+
+    /// Checks the text of the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let raw: Raw =
+            toml::from_str(text).map_err(|error| ConfigError::from_toml(path, text, &error))?;
+        check::check(raw).map_err(|wrong| wrong.at(path, text))
+    }
+}
+
+#[cfg(test)]
+mod tests;

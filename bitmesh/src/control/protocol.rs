@@ -1,0 +1,138 @@
+//! What is asked and answered.
+
+use serde::{Deserialize, Serialize};
+
+use crate::mac::{CreditIdText, MacText};
+
+/// What an operator asks of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Add credit, and open the gate.
+    Grant {
+        /// Whose account.
+        mac: MacText,
+        /// How much, in msat.
+        msat: u64,
+        /// The name of the tariff; the account's own, or else `default`, if there is none.
+        #[serde(default)]
+        tariff: Option<String>,
+        /// Identity of the credit: repeated, it counts once.
+        id: CreditIdText,
+    },
+    /// Close the gate; what is left stays on the account.
+    Stop {
+        /// Whose account.
+        mac: MacText,
+    },
+    /// Tell how the agent does.
+    Status {},
+    /// List the accounts.
+    Accounts {},
+}
+
+/// What the agent answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "response", rename_all = "snake_case")]
+pub enum Response {
+    /// The credit is durable and the gate is open.
+    Granted {
+        /// Whose account.
+        mac: MacText,
+        /// What is left on it, in msat.
+        balance_msat: u64,
+        /// Identity of the credit.
+        id: CreditIdText,
+    },
+    /// The gate is closed and what was used is durable.
+    Stopped {
+        /// Whose account.
+        mac: MacText,
+        /// What is left on it, in msat.
+        balance_msat: u64,
+    },
+    /// How the agent does.
+    Status(Status),
+    /// The accounts.
+    Accounts {
+        /// CLOCK_BOOTTIME of the readings, in ns.
+        at_ns: u64,
+        /// One line each, in the order of their addresses.
+        accounts: Vec<AccountLine>,
+    },
+    /// It was not done.
+    Refused {
+        /// Why, and how to mend it.
+        why: String,
+    },
+}
+
+impl Response {
+    /// A refusal.
+    pub fn refused(why: impl ToString) -> Self {
+        Self::Refused { why: why.to_string() }
+    }
+}
+
+/// How the agent does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// For how long it has run, in seconds.
+    pub uptime_seconds: u64,
+    /// The name of this life of the meters, in hexadecimal.
+    pub epoch: String,
+    /// Whether it took over a gate that an earlier agent had left.
+    pub adopted: bool,
+    /// Where programs and maps are pinned.
+    pub bpffs: String,
+    /// The database.
+    pub database: String,
+    /// How the LAN interfaces are attached.
+    pub attachments: Vec<Attachment>,
+    /// Accounts that are known.
+    pub accounts: u64,
+    /// Accounts whose gate is open.
+    pub open: u64,
+    /// Batches that wait for the disk.
+    pub unwritten_batches: u64,
+}
+
+/// How one LAN interface is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Its name.
+    pub interface: String,
+    /// `tcx` or `clsact`.
+    pub hook: String,
+}
+
+/// One account. Amounts are rounded against the subscriber, to the msat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountLine {
+    /// Whose.
+    pub mac: MacText,
+    /// Whether the gate is open.
+    pub open: bool,
+    /// The name of its tariff; nothing if the configuration has none with these prices.
+    pub tariff: Option<String>,
+    /// Price of bytes from the subscriber.
+    pub uplink_msat_per_mib: u64,
+    /// Price of bytes to the subscriber.
+    pub downlink_msat_per_mib: u64,
+    /// Price of time.
+    pub msat_per_minute: u64,
+    /// All that was ever credited, in msat.
+    pub credited_msat: u64,
+    /// All that was ever charged, in msat.
+    pub charged_msat: u64,
+    /// What is left, in msat.
+    pub balance_msat: u64,
+    /// Billed bytes from the subscriber, ever.
+    pub uplink_bytes: u64,
+    /// Billed bytes to the subscriber, ever.
+    pub downlink_bytes: u64,
+}
