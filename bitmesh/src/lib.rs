@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod mac;
 pub mod meter;
 pub mod store;

@@ -13,7 +13,7 @@ mod attach;
 mod error;
 mod home;
 mod lan;
-mod netlink;
+pub(crate) mod netlink;
 
 use std::collections::{BTreeSet, HashMap as StdHashMap};
 use std::os::fd::{AsFd, BorrowedFd};

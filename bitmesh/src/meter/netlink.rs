@@ -23,7 +23,7 @@ pub(super) fn ifindex(name: &str) -> Option<u32> {
 }
 
 /// The name of the interface with this index, if there is one.
-pub(super) fn ifname(ifindex: u32) -> Option<String> {
+pub(crate) fn ifname(ifindex: u32) -> Option<String> {
     let any = socket(Family::INET, SocketType::DGRAM, None).ok()?;
     netdevice::index_to_name(&any, ifindex).ok()
 }
@@ -33,7 +33,7 @@ pub(super) fn ifname(ifindex: u32) -> Option<String> {
 /// # Errors
 ///
 /// Fails if the kernel does not answer.
-pub(super) fn addresses(ifindex: u32) -> io::Result<Vec<IpAddr>> {
+pub(crate) fn addresses(ifindex: u32) -> io::Result<Vec<IpAddr>> {
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     let mut found = Vec::new();
     ask(request, NLM_F_DUMP, |answer| {
@@ -75,7 +75,7 @@ pub(super) fn remove_clsact(ifindex: u32) -> io::Result<()> {
 }
 
 /// Sends a request and hands each answer to `take`, until the kernel says that it is done.
-fn ask(
+pub(crate) fn ask(
     request: RouteNetlinkMessage,
     flags: u16,
     mut take: impl FnMut(RouteNetlinkMessage),

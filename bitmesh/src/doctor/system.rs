@@ -1,0 +1,216 @@
+//! The kernel, its settings, and the rights of this process.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::thread::{CapabilitySet, capabilities};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Check;
+use crate::meter::is_bpffs;
+
+/// The first kernels with BPF_ATOMIC compare-and-exchange in their JIT.
+const MIN_KERNEL_AMD64: (u32, u32) = (5, 12);
+const MIN_KERNEL_ARM64: (u32, u32) = (5, 18);
+/// The first kernel with tcx.
+const MIN_KERNEL_TCX: (u32, u32) = (6, 6);
+
+/// 2024-01-01: a clock before it was never set.
+const MIN_SANE_UNIX_SECONDS: i64 = 1_704_067_200;
+
+/// Looks at all of it.
+pub(super) fn examine(bpffs: &Path) -> Vec<Check> {
+    let uname = rustix::system::uname();
+    vec![
+        kernel(&uname.release().to_string_lossy(), &uname.machine().to_string_lossy()),
+        btf(Path::new("/sys/kernel/btf/vmlinux")),
+        jit(read("/proc/sys/net/core/bpf_jit_enable")),
+        bpf_file_system(bpffs),
+        rights(),
+        monotonic_clock(),
+        wall_clock(clock_gettime(ClockId::Realtime).tv_sec),
+        nftables(std::env::var_os("PATH").as_deref()),
+        forwarding("IPv4", "net.ipv4.ip_forward", read("/proc/sys/net/ipv4/ip_forward")),
+        forwarding(
+            "IPv6",
+            "net.ipv6.conf.all.forwarding",
+            read("/proc/sys/net/ipv6/conf/all/forwarding"),
+        ),
+    ]
+}
+
+fn read(path: &str) -> io::Result<String> {
+    fs::read_to_string(path).map(|text| text.trim().to_owned())
+}
+
+fn kernel(release: &str, machine: &str) -> Check {
+    const CHECK: &str = "kernel";
+    let minimum = match machine {
+        "x86_64" => MIN_KERNEL_AMD64,
+        "aarch64" => MIN_KERNEL_ARM64,
+        _ => {
+            let detail = format!("{release} on {machine}, where bitmesh was never tried");
+            return Check::warning(CHECK, detail, "use an amd64 or arm64 machine");
+        }
+    };
+    let detail = format!("{release} on {machine}");
+    match version(release) {
+        Some(found) if found < minimum => {
+            let (major, minor) = minimum;
+            let cure = format!("install a kernel of {major}.{minor} or later: BPF atomics need it");
+            Check::problem(CHECK, detail, cure)
+        }
+        Some(found) if found < MIN_KERNEL_TCX => {
+            Check::ok(CHECK, format!("{detail}; clsact, as tcx came with 6.6"))
+        }
+        Some(_) => Check::ok(CHECK, format!("{detail}; has tcx")),
+        None => Check::warning(
+            CHECK,
+            format!("{detail}: this version can't be read"),
+            "make sure that it is 5.18 or later",
+        ),
+    }
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn btf(path: &Path) -> Check {
+    if path.exists() {
+        return Check::ok("BTF", path.display().to_string());
+    }
+    let detail = format!("{} is missing, so bpftool can't name the fields of maps", path.display());
+    Check::warning("BTF", detail, "use a kernel built with CONFIG_DEBUG_INFO_BTF=y")
+}
+
+fn jit(setting: io::Result<String>) -> Check {
+    const CHECK: &str = "BPF JIT";
+    match setting.as_deref() {
+        Ok("1" | "2") => Check::ok(CHECK, "on"),
+        Ok(_) => Check::warning(
+            CHECK,
+            "off, so every packet takes several times as long",
+            "sysctl -w net.core.bpf_jit_enable=1",
+        ),
+        Err(error) => Check::warning(
+            CHECK,
+            format!("its setting can't be read: {error}"),
+            "run as root, outside of containers",
+        ),
+    }
+}
+
+fn bpf_file_system(bpffs: &Path) -> Check {
+    const CHECK: &str = "BPF file system";
+    let existing = bpffs.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    if is_bpffs(existing) {
+        return Check::ok(CHECK, format!("at {}", existing.display()));
+    }
+    let detail = format!("{} is on none", bpffs.display());
+    Check::problem(CHECK, detail, "mount -t bpf bpf /sys/fs/bpf")
+}
+
+fn rights() -> Check {
+    const CHECK: &str = "rights";
+    let needed = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON;
+    let held = capabilities(None).map(|sets| sets.effective);
+    match held {
+        Ok(held) if held.contains(needed) || held.contains(CapabilitySet::SYS_ADMIN) => {
+            Check::ok(CHECK, "BPF and network administration")
+        }
+        _ => Check::problem(CHECK, "no right to load programs", "run as root"),
+    }
+}
+
+fn monotonic_clock() -> Check {
+    let since_boot = clock_gettime(ClockId::Boottime).tv_sec;
+    if since_boot > 0 {
+        return Check::ok("boot clock", format!("{since_boot} s since the machine started"));
+    }
+    Check::problem("boot clock", "CLOCK_BOOTTIME stands still", "use a kernel that has it")
+}
+
+fn wall_clock(unix_seconds: i64) -> Check {
+    if unix_seconds >= MIN_SANE_UNIX_SECONDS {
+        return Check::ok("system clock", "set");
+    }
+    let detail = "before 2024: certificates and logs will be wrong (billing is not affected)";
+    Check::warning("system clock", detail, "set the clock, or install an NTP client")
+}
+
+fn nftables(path: Option<&std::ffi::OsStr>) -> Check {
+    let sbin = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
+    let directories = path.map(std::env::split_paths).into_iter().flatten().chain(sbin);
+    match directories.map(|directory| directory.join("nft")).find(|nft| nft.exists()) {
+        Some(nft) => Check::ok("nftables", nft.display().to_string()),
+        None => Check::warning("nftables", "`nft` is not installed", "apt-get install nftables"),
+    }
+}
+
+fn forwarding(family: &str, key: &str, setting: io::Result<String>) -> Check {
+    let check = format!("{family} forwarding");
+    match setting.as_deref() {
+        Ok("0") => Check::warning(&check, "off: nothing is routed", format!("sysctl -w {key}=1")),
+        Ok(_) => Check::ok(&check, "on"),
+        Err(error) => {
+            let detail = format!("unknown: {error}");
+            Check::warning(&check, detail, format!("make sure that the kernel has {family}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_atomics_is_a_problem() {
+        for (release, machine, verdict) in [
+            ("5.11.22", "x86_64", Verdict::Problem),
+            ("5.12.0-1-amd64", "x86_64", Verdict::Ok),
+            ("5.17.9", "aarch64", Verdict::Problem),
+            ("5.18", "aarch64", Verdict::Ok),
+            ("6.12.30+deb13-amd64", "x86_64", Verdict::Ok),
+            ("10.0.1", "aarch64", Verdict::Ok),
+            ("6.12.1", "riscv64", Verdict::Warning),
+            ("unknown", "x86_64", Verdict::Warning),
+        ] {
+            assert_eq!(kernel(release, machine).verdict, verdict, "{release} {machine}");
+        }
+    }
+
+    #[test]
+    fn only_kernels_of_6_6_and_later_are_said_to_have_tcx() {
+        assert!(kernel("6.6.1", "x86_64").detail.ends_with("has tcx"));
+        assert!(kernel("6.5.9", "x86_64").detail.ends_with("clsact, as tcx came with 6.6"));
+    }
+
+    #[test]
+    fn settings_that_are_off_are_complaints_with_the_command_that_mends_them() {
+        let off = || Ok("0".to_owned());
+        assert_eq!(jit(off()).cure.as_deref(), Some("sysctl -w net.core.bpf_jit_enable=1"));
+        assert_eq!(jit(Ok("1".to_owned())).verdict, Verdict::Ok);
+        assert_eq!(jit(Err(io::ErrorKind::NotFound.into())).verdict, Verdict::Warning);
+        let v4 = forwarding("IPv4", "net.ipv4.ip_forward", off());
+        assert_eq!(v4.cure.as_deref(), Some("sysctl -w net.ipv4.ip_forward=1"));
+        let on = forwarding("IPv4", "net.ipv4.ip_forward", Ok("1".to_owned()));
+        assert_eq!(on.verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_directory_that_is_on_no_bpf_file_system_is_a_problem() {
+        let check = bpf_file_system(Path::new("/tmp/bitmesh/deeper"));
+        assert_eq!(check.verdict, Verdict::Problem);
+        assert_eq!(check.cure.as_deref(), Some("mount -t bpf bpf /sys/fs/bpf"));
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_a_complaint() {
+        assert_eq!(wall_clock(0).verdict, Verdict::Warning);
+        assert_eq!(wall_clock(MIN_SANE_UNIX_SECONDS).verdict, Verdict::Ok);
+    }
+}
