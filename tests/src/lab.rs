@@ -1,0 +1,231 @@
+//! Subscribers, a gateway and an internet, each in a network namespace of its own.
+//!
+//! ```text
+//! subscriber 0   eth0 ─── lan0 ┐
+//! 10.77.0.10, fd77::10         │ gateway                        internet
+//!                              ├ 10.77.0.1, fd77::1
+//! subscriber 1   eth0 ─ port1 ─┤ 10.99.0.1, fd99::1  wan0 ─── eth0  10.99.0.2, fd99::2
+//! 10.77.0.11, fd77::11         ┘
+//! ```
+//!
+//! One subscriber has a cable to `lan0`; several share a bridge `lan0`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Result, ensure};
+
+use crate::counter::Counter;
+use crate::namespace::Namespace;
+
+/// The LAN interface in the gateway's namespace.
+pub const LAN: &str = "lan0";
+/// The gateway's interface to the internet.
+pub const WAN: &str = "wan0";
+/// The only interface of a subscriber, and of the internet.
+pub const ETH: &str = "eth0";
+
+/// The gateway's address on the LAN.
+pub const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
+/// A server on the internet.
+pub const SERVER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 2));
+/// The same server.
+pub const SERVER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 2));
+
+/// Where the packets come from and go to that cross the gateway.
+pub const INTERNET: [&str; 2] = ["10.99.0.2/32", "fd99::2/128"];
+
+/// Subscribers in one lab, at most: their addresses end in 10 and more.
+pub const MAX_SUBSCRIBERS: u8 = 64;
+
+/// Someone with a device.
+#[derive(Debug)]
+pub struct Subscriber {
+    /// Where the device is.
+    pub namespace: Namespace,
+    number: u8,
+}
+
+impl Subscriber {
+    /// Its MAC address.
+    #[must_use]
+    pub const fn mac(&self) -> [u8; 6] {
+        [2, 0, 0, 0, 0x77, 10 + self.number]
+    }
+
+    /// Its MAC address as the command line takes it.
+    #[must_use]
+    pub fn mac_text(&self) -> String {
+        format!("02:00:00:00:77:{:02x}", 10 + self.number)
+    }
+
+    /// Its IPv4 address.
+    #[must_use]
+    pub const fn v4(&self) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(10, 77, 0, 10 + self.number))
+    }
+
+    /// Its IPv6 address.
+    #[must_use]
+    pub const fn v6(&self) -> IpAddr {
+        // Written in decimal digits, as the IPv4 address: `fd77::10` is its first.
+        let digits = (10 + self.number) as u16;
+        IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, ((digits / 10) << 4) | (digits % 10)))
+    }
+
+    /// Counts what arrives from the internet. Segments are real ones if [`Lab::real_segments`] was
+    /// called.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `nft` does.
+    pub fn count_downlink(&self) -> Result<Counter> {
+        Counter::arriving(&self.namespace, ETH, &INTERNET)
+    }
+
+    /// Counts what leaves for the internet, before the gateway sees it: packets as the sender's
+    /// stack made them, so TCP uploads show as super-packets here.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `nft` does.
+    pub fn count_uplink(&self) -> Result<Counter> {
+        Counter::leaving(&self.namespace, ETH, &INTERNET)
+    }
+}
+
+/// The three sides.
+#[derive(Debug)]
+pub struct Lab {
+    /// Who pays.
+    pub subscribers: Vec<Subscriber>,
+    /// Who is paid.
+    pub gateway: Namespace,
+    /// Who is to be reached.
+    pub internet: Namespace,
+}
+
+impl Lab {
+    /// One subscriber with a cable to the gateway.
+    ///
+    /// # Errors
+    ///
+    /// Fails without root, or without `ip`.
+    pub fn new() -> Result<Self> {
+        Self::with_subscribers(1)
+    }
+
+    /// Several subscribers on one bridge, or one on a cable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`], and for more than [`MAX_SUBSCRIBERS`] or none.
+    pub fn with_subscribers(count: u8) -> Result<Self> {
+        ensure!((1..=MAX_SUBSCRIBERS).contains(&count), "a lab has 1 to {MAX_SUBSCRIBERS}");
+        let gateway = Namespace::new("gateway")?;
+        let internet = Namespace::new("internet")?;
+        let mut subscribers = Vec::new();
+        for number in 0..count {
+            let namespace = Namespace::new(&format!("sub{number}"))?;
+            subscribers.push(Subscriber { namespace, number });
+        }
+        let lab = Self { subscribers, gateway, internet };
+        lab.connect_lan()?;
+        lab.connect_wan()?;
+        Ok(lab)
+    }
+
+    /// The first subscriber.
+    #[must_use]
+    pub fn subscriber(&self) -> &Subscriber {
+        &self.subscribers[0]
+    }
+
+    fn connect_lan(&self) -> Result<()> {
+        let bridged = self.subscribers.len() > 1;
+        if bridged {
+            self.gateway.ip("link add lan0 type bridge mcast_snooping 0")?;
+        }
+        for subscriber in &self.subscribers {
+            let port = if bridged { format!("port{}", subscriber.number) } else { LAN.to_owned() };
+            self.cable(&port, &subscriber.namespace)?;
+            if bridged {
+                self.gateway.ip(&format!("link set {port} master lan0 up"))?;
+            }
+        }
+        self.gateway.ip("link set lan0 address 02:00:00:00:77:01 up")?;
+        quiet(&self.gateway, LAN)?;
+        self.gateway.ip("addr add 10.77.0.1/24 dev lan0")?;
+        self.gateway.ip("addr add fd77::1/64 dev lan0 nodad")?;
+        for subscriber in &self.subscribers {
+            let Subscriber { namespace, .. } = subscriber;
+            namespace.ip(&format!("link set eth0 address {} up", subscriber.mac_text()))?;
+            quiet(namespace, ETH)?;
+            namespace.ip(&format!("addr add {}/24 dev eth0", subscriber.v4()))?;
+            namespace.ip(&format!("addr add {}/64 dev eth0 nodad", subscriber.v6()))?;
+            namespace.ip("route add default via 10.77.0.1")?;
+            namespace.ip("route add default via fd77::1")?;
+        }
+        Ok(())
+    }
+
+    fn connect_wan(&self) -> Result<()> {
+        self.cable(WAN, &self.internet)?;
+        for (namespace, device, v4, v6) in [
+            (&self.gateway, WAN, "10.99.0.1/24", "fd99::1/64"),
+            (&self.internet, ETH, "10.99.0.2/24", "fd99::2/64"),
+        ] {
+            namespace.ip(&format!("link set {device} up"))?;
+            quiet(namespace, device)?;
+            namespace.ip(&format!("addr add {v4} dev {device}"))?;
+            namespace.ip(&format!("addr add {v6} dev {device} nodad"))?;
+        }
+        self.internet.ip("route add 10.77.0.0/24 via 10.99.0.1")?;
+        self.internet.ip("route add fd77::/64 via fd99::1")?;
+        self.gateway.sysctl("ipv4/ip_forward", "1")?;
+        self.gateway.sysctl("ipv6/conf/all/forwarding", "1")
+    }
+
+    /// A cable from a device of the gateway to `eth0` of another namespace.
+    fn cable(&self, device: &str, to: &Namespace) -> Result<()> {
+        let peer = format!("peer name {ETH} netns {}", to.name());
+        self.gateway.ip(&format!("link add {device} type veth {peer}"))?;
+        Ok(())
+    }
+
+    /// Lets every counter at an edge see segments as they would be on a wire, while the gateway
+    /// still handles super-packets: it segments when it sends.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `ethtool` does.
+    pub fn real_segments(&self) -> Result<()> {
+        for device in self.lan_devices() {
+            self.gateway.offloads(&device, "tso off gso off")?;
+        }
+        self.gateway.offloads(WAN, "tso off gso off")
+    }
+
+    /// The devices of the gateway whose far end is a subscriber.
+    fn lan_devices(&self) -> Vec<String> {
+        if self.subscribers.len() == 1 {
+            return vec![LAN.to_owned()];
+        }
+        self.subscribers.iter().map(|subscriber| format!("port{}", subscriber.number)).collect()
+    }
+
+    /// Counts what arrives at the internet from one subscriber: what the gate let through.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `nft` does.
+    pub fn count_arrived(&self, from: &Subscriber) -> Result<Counter> {
+        let sources = [format!("{}/32", from.v4()), format!("{}/128", from.v6())];
+        Counter::arriving(&self.internet, ETH, &[&sources[0], &sources[1]])
+    }
+}
+
+/// No router solicitations and no temporary addresses: nothing that a test did not send.
+fn quiet(namespace: &Namespace, device: &str) -> Result<()> {
+    namespace.sysctl(&format!("ipv6/conf/{device}/accept_ra"), "0")?;
+    namespace.sysctl(&format!("ipv6/conf/{device}/router_solicitations"), "0")
+}
