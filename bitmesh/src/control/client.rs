@@ -29,6 +29,17 @@ pub enum ClientError {
     Broken(io::Error),
 }
 
+impl ClientError {
+    /// Whether the agent may have done what was asked although it did not say so.
+    #[must_use]
+    pub const fn is_uncertain(&self) -> bool {
+        match self {
+            Self::NoAgent(_) | Self::Denied(_) => false,
+            Self::Silent | Self::Garbled(_) | Self::Broken(_) => true,
+        }
+    }
+}
+
 /// Asks the agent at this socket, once.
 ///
 /// # Errors

@@ -16,8 +16,8 @@ pub use self::server::{Asked, ControlError, Server};
 /// Bytes of a request, its line end included, at most.
 pub const MAX_REQUEST_BYTES: usize = 4 * 1024;
 
-/// Bytes of a response, its line end included, at most: every account that a gateway can hold.
-pub const MAX_RESPONSE_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of a response, its line end included, at most: every account that a ledger can hold.
+pub const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Connections at the same time, at most.
 pub const MAX_CONNECTIONS: usize = 32;

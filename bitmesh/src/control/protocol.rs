@@ -65,12 +65,22 @@ pub enum Response {
         /// Why, and how to mend it.
         why: String,
     },
+    /// The agent did not say in time whether it was done.
+    Unanswered {
+        /// Why, and how to mend it.
+        why: String,
+    },
 }
 
 impl Response {
     /// A refusal.
     pub fn refused(why: impl ToString) -> Self {
         Self::Refused { why: why.to_string() }
+    }
+
+    /// No answer from the agent itself.
+    pub(super) fn unanswered(why: &str) -> Self {
+        Self::Unanswered { why: why.to_owned() }
     }
 }
 

@@ -193,8 +193,12 @@ async fn ask_agent(asked: &mpsc::Sender<Asked>, request: Request) -> Response {
     };
     match timeout(ANSWER_TIMEOUT, exchange).await {
         Ok(Some(response)) => response,
-        Ok(None) => Response::refused("the agent is ending: start it again and repeat the command"),
-        Err(_) => Response::refused("the agent is too busy to answer: see its log, and try again"),
+        Ok(None) => {
+            Response::unanswered("the agent is ending: start it again and repeat the command")
+        }
+        Err(_) => {
+            Response::unanswered("the agent is too busy to answer: see its log, and try again")
+        }
     }
 }
 

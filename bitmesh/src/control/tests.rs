@@ -169,7 +169,7 @@ async fn an_agent_that_ends_says_so() {
     let _server = Server::start(&path, asked).expect("listens");
     drop(requests);
     let response = beside(move || ask(&path, &stop())).await.expect("answered");
-    let Response::Refused { why } = response else { panic!("{response:?}") };
+    let Response::Unanswered { why } = response else { panic!("{response:?}") };
     assert!(why.starts_with("the agent is ending"), "{why}");
 }
 

@@ -1,0 +1,358 @@
+//! The loop: facts in, obligations out.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use bitmesh_common::abi::{EVENT_EXHAUSTED, EVENT_LOW};
+use bitmesh_core::{
+    BatchId, BootTime, Command, Gateway, Input, Mac, Reading, Record, Sample, Tariff,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+
+use super::requests::{Grant, Requests, shown, tariff_of};
+use super::{AgentError, book, now};
+use crate::config::Config;
+use crate::control::{Asked, Attachment, Request, Response, Status};
+use crate::meter::{MeterError, Meters};
+use crate::store::{Full, Report, Writer};
+
+/// The addresses of the LAN interfaces are read anew this often.
+const REFRESH_ADDRESSES_EVERY: Duration = Duration::from_secs(5);
+
+/// The core hears of the time at least this often: timers stand still while a machine sleeps.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+
+/// How long an agent that ends waits for the disk.
+const MAX_LAST_WRITE: Duration = Duration::from_secs(5);
+
+/// Hints of the kernel that are read before something else has its turn.
+const MAX_EVENTS_PER_TURN: usize = 256;
+
+/// The core, and the shells that serve it.
+pub(super) struct EventLoop {
+    config: Config,
+    gateway: Gateway,
+    meters: Meters,
+    writer: Writer,
+    reports: mpsc::Receiver<Report>,
+    asked: mpsc::Receiver<Asked>,
+    requests: Requests,
+    events: AsyncFd<OwnedFd>,
+    /// The kernel says only once that there are hints; some of them may be left.
+    more_events: bool,
+    /// The batch that the writer had no room for: nothing overtakes it.
+    stalled: Option<(BatchId, Vec<Record>)>,
+    /// Batches that were given to the writer and not reported on.
+    unwritten: u64,
+    started: BootTime,
+    terminated: Signal,
+    interrupted: Signal,
+}
+
+/// What the loop woke up for.
+enum Woken {
+    Asked(Asked),
+    Reported(Report),
+    Event,
+    Time,
+    Refresh,
+    End(&'static str),
+}
+
+impl EventLoop {
+    /// A loop that is ready to run.
+    pub(super) fn new(
+        config: Config,
+        gateway: Gateway,
+        meters: Meters,
+        writer: Writer,
+        reports: mpsc::Receiver<Report>,
+        asked: mpsc::Receiver<Asked>,
+        started: BootTime,
+    ) -> Result<Self, AgentError> {
+        let events = meters.events_fd().try_clone_to_owned().map_err(AgentError::Runtime)?;
+        let listen = |kind| signal(kind).map_err(AgentError::Runtime);
+        Ok(Self {
+            config,
+            gateway,
+            meters,
+            writer,
+            reports,
+            asked,
+            requests: Requests::default(),
+            events: watch(events)?,
+            more_events: false,
+            stalled: None,
+            unwritten: 0,
+            started,
+            terminated: listen(SignalKind::terminate())?,
+            interrupted: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Runs until a signal comes.
+    pub(super) async fn run(mut self) -> Result<(), AgentError> {
+        self.announce()?;
+        let mut refresh = interval(REFRESH_ADDRESSES_EVERY);
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.carry_out()?;
+            let pause = self.pause();
+            let woken = tokio::select! {
+                biased;
+                _ = self.terminated.recv() => Woken::End("SIGTERM"),
+                _ = self.interrupted.recv() => Woken::End("SIGINT"),
+                report = self.reports.recv() => match report {
+                    Some(report) => Woken::Reported(report),
+                    None => return Err(AgentError::WriterEnded),
+                },
+                () = sleep(pause) => Woken::Time,
+                ready = self.events.readable() => {
+                    ready.map_err(AgentError::Runtime)?.clear_ready();
+                    Woken::Event
+                }
+                _ = refresh.tick() => Woken::Refresh,
+                Some(asked) = self.asked.recv() => Woken::Asked(asked),
+                () = std::future::ready(()), if self.more_events => Woken::Event,
+            };
+            match woken {
+                Woken::End(signal) => return self.end(signal).await,
+                woken => self.handle(woken)?,
+            }
+        }
+    }
+
+    fn announce(&self) -> Result<(), AgentError> {
+        let gate = if self.meters.is_new() { "new" } else { "taken over" };
+        for attachment in self.meters.attachments()? {
+            let (interface, hook) = (attachment.interface, attachment.hook);
+            tracing::info!(%interface, %hook, gate, "metering");
+        }
+        tracing::info!(socket = %self.config.socket.display(), "ready");
+        Ok(())
+    }
+
+    /// Until when the core need not hear of the time.
+    fn pause(&self) -> Duration {
+        match self.gateway.poll_timeout() {
+            Some(at) => at.since(now()).min(MAX_SLEEP),
+            None => MAX_SLEEP,
+        }
+    }
+
+    fn handle(&mut self, woken: Woken) -> Result<(), AgentError> {
+        match woken {
+            Woken::Asked(asked) => return self.answer(asked),
+            Woken::Reported(report) => self.take_report(report),
+            Woken::Event => return self.read_events(),
+            Woken::Time => self.gateway.handle_input(now(), Input::Tick),
+            Woken::Refresh => {
+                if let Err(error) = self.meters.refresh_addresses() {
+                    tracing::warn!(%error, "the kernel keeps the addresses that it has");
+                }
+            }
+            Woken::End(_) => {}
+        }
+        Ok(())
+    }
+
+    fn take_report(&mut self, report: Report) {
+        self.unwritten = self.unwritten.saturating_sub(1);
+        let input = match report {
+            Report::Persisted(batch) => Input::Persisted(batch),
+            Report::Failed(batch, error) => {
+                tracing::error!(%error, "a batch was not written");
+                Input::PersistFailed(batch)
+            }
+        };
+        self.gateway.handle_input(now(), input);
+    }
+
+    /// Hints only: what they are about is read from the meters.
+    fn read_events(&mut self) -> Result<(), AgentError> {
+        let mut look = false;
+        self.more_events = true;
+        for _ in 0..MAX_EVENTS_PER_TURN {
+            let Some(event) = self.meters.next_event() else {
+                self.more_events = false;
+                break;
+            };
+            let mac = shown(event.mac);
+            match event.kind {
+                EVENT_LOW => tracing::info!(%mac, "the balance runs low"),
+                EVENT_EXHAUSTED => tracing::info!(%mac, "the balance is used up"),
+                kind => tracing::debug!(%mac, kind, "heard from"),
+            }
+            look |= event.kind == EVENT_LOW || event.kind == EVENT_EXHAUSTED;
+        }
+        if look { self.sample() } else { Ok(()) }
+    }
+
+    /// The time of a sample is before its first reading.
+    fn sample(&mut self) -> Result<(), AgentError> {
+        let before = now();
+        let samples = self.meters.sample()?;
+        self.gateway.handle_input(before, Input::Sampled(samples));
+        Ok(())
+    }
+
+    fn answer(&mut self, asked: Asked) -> Result<(), AgentError> {
+        let Asked { request, answer } = asked;
+        let input = match request {
+            Request::Grant { mac, msat, tariff, id } => {
+                let grant = Grant { mac, msat, tariff, id };
+                match self.tariff(&grant) {
+                    Ok(tariff) => self.requests.grant(&grant, tariff, answer),
+                    Err(why) => {
+                        drop(answer.send(Response::refused(why)));
+                        return Ok(());
+                    }
+                }
+            }
+            Request::Stop { mac } => self.requests.stop(mac, answer),
+            Request::Status {} => {
+                drop(answer.send(Response::Status(self.status()?)));
+                return Ok(());
+            }
+            Request::Accounts {} => {
+                self.sample()?;
+                drop(answer.send(self.accounts()));
+                return Ok(());
+            }
+        };
+        self.gateway.handle_input(now(), input);
+        Ok(())
+    }
+
+    /// The prices that a grant is to be sold at.
+    fn tariff(&self, grant: &Grant) -> Result<Tariff, String> {
+        let accounts = self.gateway.accounts();
+        let account = accounts.iter().find(|account| account.mac == grant.mac.0);
+        let session = account.filter(|account| account.open).map(|account| account.tariff);
+        tariff_of(grant.tariff.as_deref(), session, &self.config.tariffs)
+    }
+
+    fn accounts(&self) -> Response {
+        let accounts = self.gateway.accounts();
+        let lines = accounts.iter().map(|account| book::line_of(account, &self.config.tariffs));
+        Response::Accounts { at_ns: now().0, accounts: lines.collect() }
+    }
+
+    fn status(&self) -> Result<Status, AgentError> {
+        let accounts = self.gateway.accounts();
+        let attachments = self.meters.attachments()?;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: now().since(self.started).as_secs(),
+            epoch: format!("{:016x}", self.meters.epoch().0),
+            adopted: !self.meters.is_new(),
+            bpffs: self.config.bpffs.display().to_string(),
+            database: self.config.database.display().to_string(),
+            attachments: attachments
+                .into_iter()
+                .map(|a| Attachment { interface: a.interface, hook: a.hook })
+                .collect(),
+            accounts: accounts.len() as u64,
+            open: accounts.iter().filter(|account| account.open).count() as u64,
+            unwritten_batches: self.unwritten + u64::from(self.stalled.is_some()),
+        })
+    }
+
+    /// Carries out what the core demands, in its order.
+    fn carry_out(&mut self) -> Result<(), AgentError> {
+        if let Some((batch, records)) = self.stalled.take()
+            && !self.persist(batch, records)?
+        {
+            return Ok(());
+        }
+        while let Some(command) = self.gateway.poll_command() {
+            let input = match command {
+                Command::Persist { batch, records } => {
+                    if self.persist(batch, records)? {
+                        continue;
+                    }
+                    return Ok(());
+                }
+                Command::SetAccount(image) => match self.meters.set_account(&image) {
+                    Ok(()) => Input::AccountSet(image.mac),
+                    Err(MeterError::NoRoom) => Input::NoRoom(image.mac),
+                    Err(error) => return Err(error.into()),
+                },
+                Command::CloseAccount(mac) => Input::Closed(self.close(mac)?),
+                Command::Sample => {
+                    self.sample()?;
+                    continue;
+                }
+                Command::Reply { request, result } => {
+                    self.requests.reply(request, result);
+                    continue;
+                }
+            };
+            self.gateway.handle_input(now(), input);
+        }
+        Ok(())
+    }
+
+    /// `false` if the writer has no room: the next report tells when it has.
+    fn persist(&mut self, batch: BatchId, records: Vec<Record>) -> Result<bool, AgentError> {
+        match self.writer.persist(batch, records) {
+            Ok(()) => {
+                self.unwritten += 1;
+                Ok(true)
+            }
+            Err(Full::Waiting(records)) => {
+                self.stalled = Some((batch, records));
+                Ok(false)
+            }
+            Err(Full::Ended(_)) => Err(AgentError::WriterEnded),
+        }
+    }
+
+    /// A subscriber whom the kernel never held has used nothing.
+    fn close(&mut self, mac: Mac) -> Result<Sample, AgentError> {
+        match self.meters.close_account(mac) {
+            Err(MeterError::NoMeter) => Ok(Sample { mac, reading: Reading::default() }),
+            closed => Ok(closed?),
+        }
+    }
+
+    /// Writes what was used to the last, and leaves the gate as it is.
+    async fn end(mut self, signal: &str) -> Result<(), AgentError> {
+        self.asked.close();
+        self.sample()?;
+        let deadline = Instant::now() + MAX_LAST_WRITE;
+        self.carry_out()?;
+        while self.unwritten > 0 || self.stalled.is_some() {
+            match timeout_at(deadline, self.reports.recv()).await {
+                Ok(Some(report)) => self.take_report(report),
+                Ok(None) => return Err(AgentError::WriterEnded),
+                Err(_) => {
+                    tracing::warn!("the disk is too slow: the usage of the last moment is lost");
+                    break;
+                }
+            }
+            self.carry_out()?;
+        }
+        if self.unwritten == 0 {
+            drop(self.writer.finish());
+        }
+        tracing::info!(
+            signal,
+            "ending; the gate stays in place and goes on metering, `bitmesh teardown` removes it"
+        );
+        Ok(())
+    }
+}
+
+/// Tells when there are hints.
+fn watch(events: OwnedFd) -> Result<AsyncFd<OwnedFd>, AgentError> {
+    // SAFETY: the descriptor is owned, and nobody closes or replaces it while it is watched.
+    #[allow(unsafe_code)]
+    let watched = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
+    watched.map_err(|error| AgentError::Runtime(error.into()))
+}

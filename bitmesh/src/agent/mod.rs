@@ -1,0 +1,156 @@
+//! The gateway's agent: the only place where the shells meet.
+//!
+//! What can fail comes first and the kernel last, so that an agent that can't start leaves no
+//! interface half set up.
+
+mod book;
+mod error;
+mod event_loop;
+mod requests;
+mod rights;
+
+use std::fs;
+use std::path::Path;
+
+use bitmesh_core::{BootTime, Gateway};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::mpsc;
+
+use self::event_loop::EventLoop;
+use crate::config::{Config, DEFAULT_SOCKET, Hook, Lan};
+use crate::control::{MAX_CONNECTIONS, Server};
+use crate::meter::{HookChoice, LanOptions, MeterOptions, Meters};
+use crate::store::{MAX_UNREAD_REPORTS, Report, Store, Writer};
+
+pub use self::error::AgentError;
+
+/// IANA numbers of what the unpaid may reach on the gateway.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const DNS_PORT: u16 = 53;
+const DHCPV4_SERVER_PORT: u16 = 67;
+const DHCPV6_SERVER_PORT: u16 = 547;
+
+/// Runs the gateway until it is interrupted. The gate then stays in place.
+///
+/// # Errors
+///
+/// Fails without the rights, the database, the socket, the interfaces or the hooks; later only if
+/// the kernel breaks its word. What was set up before stays or goes as a whole.
+pub fn run(config: Config, object: &'static [u8]) -> Result<(), AgentError> {
+    rights::check()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(AgentError::Runtime)?;
+    runtime.block_on(async {
+        let mut store = Store::open(&config.database)?;
+        let (asked, requests) = mpsc::channel(MAX_CONNECTIONS);
+        let server = Server::start(&config.socket, asked)?;
+        let meters = open_gate(&options(&config, object), &mut store)?;
+        let event_loop = start(config, meters, store, requests)?;
+        let outcome = event_loop.run().await;
+        drop(server);
+        outcome
+    })
+}
+
+/// Takes the gate away, and the socket of an agent that was killed. Says what it removed.
+///
+/// # Errors
+///
+/// Fails while an agent runs, without the rights, and if the kernel refuses.
+pub fn teardown(config: &Config, object: &'static [u8]) -> Result<Vec<String>, AgentError> {
+    rights::check()?;
+    // Its lock keeps agents away meanwhile.
+    let store = config.database.exists().then(|| Store::open(&config.database)).transpose()?;
+    let mut removed = Meters::teardown(&options(config, object))?;
+    drop(store);
+    if fs::remove_file(&config.socket).is_ok() {
+        removed.push(config.socket.display().to_string());
+    }
+    if config.socket == Path::new(DEFAULT_SOCKET)
+        && let Some(directory) = config.socket.parent()
+        && fs::remove_dir(directory).is_ok()
+    {
+        removed.push(directory.display().to_string());
+    }
+    Ok(removed)
+}
+
+fn options(config: &Config, object: &'static [u8]) -> MeterOptions {
+    MeterOptions {
+        bpffs: config.bpffs.clone(),
+        hook: match config.hook {
+            Hook::Auto => HookChoice::Auto,
+            Hook::Tcx => HookChoice::Tcx,
+            Hook::Clsact => HookChoice::Clsact,
+        },
+        lans: config.lans.iter().map(lan_options).collect(),
+        object,
+    }
+}
+
+fn lan_options(lan: &Lan) -> LanOptions {
+    let mut open_ports =
+        vec![(UDP, DHCPV4_SERVER_PORT), (UDP, DHCPV6_SERVER_PORT), (TCP, lan.portal_port)];
+    if lan.resolver {
+        open_ports.extend([(UDP, DNS_PORT), (TCP, DNS_PORT)]);
+    }
+    LanOptions { interface: lan.interface.clone(), open_ports }
+}
+
+/// Adopts or makes the gate, if its books are in this database.
+fn open_gate(options: &MeterOptions, store: &mut Store) -> Result<Meters, AgentError> {
+    let meters = Meters::open(options)?;
+    let is_new = meters.is_new();
+    match keep_books(&meters, options, store) {
+        Ok(()) => Ok(meters),
+        Err(error) => {
+            drop(meters);
+            if is_new && let Err(left) = Meters::teardown(options) {
+                tracing::warn!(%left, "the new gate could not be removed");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn keep_books(
+    meters: &Meters,
+    options: &MeterOptions,
+    store: &mut Store,
+) -> Result<(), AgentError> {
+    let known = store.current_epoch()? == Some(meters.epoch());
+    // An agent may have died between making the gate and noting it: then no account is in it.
+    if known || meters.is_new() || meters.sample()?.is_empty() {
+        return Ok(store.begin_epoch(meters.epoch())?);
+    }
+    Err(AgentError::ForeignGate(options.bpffs.clone()))
+}
+
+/// From here on nothing needs more than the rights that are kept.
+fn start(
+    config: Config,
+    meters: Meters,
+    store: Store,
+    requests: mpsc::Receiver<crate::control::Asked>,
+) -> Result<EventLoop, AgentError> {
+    let snapshot = store.load()?;
+    rights::drop_all_but_needed()?;
+    let (tell, reports) = mpsc::channel::<Report>(MAX_UNREAD_REPORTS);
+    // The writer can't block here: there is room for every report that can be due.
+    let writer = Writer::start(store, move |report| drop(tell.blocking_send(report)))?;
+    let started = now();
+    let samples = meters.sample()?;
+    let gateway = Gateway::restore(started, meters.epoch(), snapshot, samples)?;
+    EventLoop::new(config, gateway, meters, writer, reports, requests, started)
+}
+
+/// The kernel's clock of sessions.
+fn now() -> BootTime {
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
+    BootTime(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
+}

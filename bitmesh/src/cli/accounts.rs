@@ -1,0 +1,86 @@
+//! `bitmesh accounts`
+
+use clap::Args;
+
+use super::args::{Agent, beside_the_point};
+use super::failure::Failure;
+use super::table::{Align, Table, Tone};
+use super::{human, output};
+use crate::control::{AccountLine, Request, Response};
+
+/// List the accounts: what was credited, charged, and is left
+#[derive(Args)]
+pub(super) struct Accounts {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    agent: Agent,
+}
+
+impl Accounts {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let (_, accounts) = read(&self.agent)?;
+        if self.json {
+            return output::write_json(&accounts);
+        }
+        if accounts.is_empty() {
+            return output::write("no accounts yet: `bitmesh grant MAC --msat N` makes one\n");
+        }
+        output::write(&show(&accounts).render(output::wants_colour()))
+    }
+}
+
+/// The accounts, and the time of their readings in ns.
+pub(super) fn read(agent: &Agent) -> Result<(u64, Vec<AccountLine>), Failure> {
+    match agent.ask(&Request::Accounts {})? {
+        Response::Accounts { at_ns, accounts } => Ok((at_ns, accounts)),
+        _ => Err(beside_the_point()),
+    }
+}
+
+fn show(accounts: &[AccountLine]) -> Table {
+    let mut table = Table::new(&[
+        ("MAC", Align::Left),
+        ("GATE", Align::Left),
+        ("TARIFF", Align::Left),
+        ("CREDITED", Align::Right),
+        ("CHARGED", Align::Right),
+        ("LEFT", Align::Right),
+        ("UP", Align::Right),
+        ("DOWN", Align::Right),
+    ]);
+    for account in accounts {
+        let cells = vec![
+            account.mac.to_string(),
+            gate(account).to_owned(),
+            account.tariff.clone().unwrap_or_else(|| "(own)".to_owned()),
+            human::msat(account.credited_msat),
+            human::msat(account.charged_msat),
+            human::msat(account.balance_msat),
+            human::bytes(account.uplink_bytes),
+            human::bytes(account.downlink_bytes),
+        ];
+        table.push(tone(account), cells);
+    }
+    table
+}
+
+/// The state of the gate, in a word.
+pub(super) const fn gate(account: &AccountLine) -> &'static str {
+    match (account.open, account.balance_msat) {
+        (false, _) => "closed",
+        (true, 0) => "empty",
+        (true, _) => "open",
+    }
+}
+
+/// How the line of an account is shown.
+pub(super) const fn tone(account: &AccountLine) -> Tone {
+    match (account.open, account.balance_msat) {
+        (false, _) => Tone::Dim,
+        (true, 0) => Tone::Bad,
+        (true, left) if left < account.credited_msat / 8 => Tone::Careful,
+        (true, _) => Tone::Plain,
+    }
+}
