@@ -22,6 +22,30 @@ pub struct Reading {
     pub spent: Units,
 }
 
+impl Reading {
+    /// Whether no counter is below `earlier`'s. A reading that fails this is an old one.
+    #[must_use]
+    pub fn is_since(&self, earlier: &Self) -> bool {
+        self.uplink_bytes >= earlier.uplink_bytes
+            && self.uplink_packets >= earlier.uplink_packets
+            && self.downlink_bytes >= earlier.downlink_bytes
+            && self.downlink_packets >= earlier.downlink_packets
+            && self.spent >= earlier.spent
+    }
+
+    /// The sum of two epochs. Saturates.
+    #[must_use]
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            uplink_bytes: self.uplink_bytes.saturating_add(other.uplink_bytes),
+            uplink_packets: self.uplink_packets.saturating_add(other.uplink_packets),
+            downlink_bytes: self.downlink_bytes.saturating_add(other.downlink_bytes),
+            downlink_packets: self.downlink_packets.saturating_add(other.downlink_packets),
+            spent: self.spent.saturating_add(other.spent),
+        }
+    }
+}
+
 /// A reading of one subscriber's meter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -29,6 +53,33 @@ pub struct Sample {
     pub mac: Mac,
     /// What it says.
     pub reading: Reading,
+}
+
+/// What the kernel held of one subscriber when the agent started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its meter.
+    pub sample: Sample,
+    /// Its gate.
+    pub gate: Gate,
+}
+
+/// What the kernel's account of a subscriber said when the agent started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Open, with this image. The time during which it was cut off can then be told from the
+    /// time during which it was served.
+    Open(AccountImage),
+    /// Closed.
+    Closed,
+    /// Not looked at: an open session counts as served all the time.
+    Unknown,
+}
+
+impl From<Sample> for Held {
+    fn from(sample: Sample) -> Self {
+        Self { sample, gate: Gate::Unknown }
+    }
 }
 
 /// Names a request, so that its reply finds the asker.
@@ -62,7 +113,9 @@ pub enum Input {
         /// Whose session.
         mac: Mac,
     },
-    /// Meters were read, in answer to [`Command::Sample`] or unasked.
+    /// Meters were read, in answer to [`Command::Sample`] or unasked. Its `now` is an instant
+    /// before the first was read: what is then due for time was due for every packet that any
+    /// of them has not counted yet.
     Sampled(Vec<Sample>),
     /// The batch is durable.
     Persisted(BatchId),
@@ -105,9 +158,11 @@ pub enum Command {
         records: Vec<Record>,
     },
     /// Let the kernel hold this account, open, then say [`Input::AccountSet`]. If more than
-    /// `prepaid` differs from what it holds, the gate is closed, no packet in flight, meanwhile.
+    /// `prepaid` and `low_mark` differ from what it holds, the gate is closed, no packet in
+    /// flight, meanwhile.
     SetAccount(AccountImage),
     /// Close this account's gate, wait until no packet is in flight, then say [`Input::Closed`].
+    /// A gate that is closed stays so, and its last reading is the answer.
     CloseAccount(Mac),
     /// Read all meters, then say [`Input::Sampled`].
     Sample,
@@ -136,7 +191,7 @@ pub enum Answer {
     },
 }
 
-/// Why a request was refused. Nothing was changed.
+/// Why a request was refused. Nothing was changed, except by [`Refusal::NoRoom`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
@@ -158,6 +213,15 @@ pub enum Refusal {
     /// The map is full. The credit is on the account and counts as soon as there is room.
     #[error("the gateway is full: the credit is on the account, the gate opens when there is room")]
     NoRoom,
+    /// The identity belongs to another credit.
+    #[error("this credit id was used for another amount or account: choose a new one")]
+    CreditReused,
+    /// The ledger has no room for another account or credit.
+    #[error("the ledger is full: put a copy of the database aside and begin a new one")]
+    LedgerFull,
+    /// More accounts are being changed than the gateway handles at a time.
+    #[error("too many accounts are being changed at once: try again")]
+    Overloaded,
     /// The account is busy with another change.
     #[error("the account is being changed by another request: try again")]
     Busy,

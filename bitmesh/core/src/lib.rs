@@ -8,13 +8,22 @@
 //! shell: handle_input(now, Input) → poll_command() until None → poll_timeout() → …
 //! ```
 
+mod account;
+pub mod gateway;
 mod io;
+pub mod ledger;
 mod record;
 mod tariff;
 mod units;
+mod view;
 
 pub use bitmesh_common::abi::Mac;
-pub use io::{AccountImage, Answer, BatchId, Command, Input, Reading, Refusal, RequestId, Sample};
+pub use gateway::{Gateway, RestoreError};
+pub use io::{
+    AccountImage, Answer, BatchId, Command, Gate, Held, Input, Reading, Refusal, RequestId, Sample,
+};
+pub use ledger::{ByKind, Charges, Credits, Statement};
 pub use record::{AccountState, Credit, CreditId, CreditKind, Epoch, Record, Snapshot, Usage};
 pub use tariff::{Tariff, TariffError};
 pub use units::{BootTime, MilliSat, Units};
+pub use view::{AccountView, StateWord, Summary};

@@ -1,7 +1,9 @@
 //! The price list.
 
-use bitmesh_common::money::{MAX_MSAT_PER_MIB, MAX_MSAT_PER_MINUTE};
+use bitmesh_common::money::{MAX_MSAT_PER_MIB, MAX_MSAT_PER_MINUTE, time_due};
 use serde::{Deserialize, Serialize};
+
+use crate::units::{BootTime, Units};
 
 /// What bytes and time cost. Each price may be 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,5 +47,32 @@ impl Tariff {
             return Err(TariffError::MinuteTooDear(self.msat_per_minute));
         }
         Ok(())
+    }
+
+    /// What the time from `start` to `now` costs, as the kernel counts it. Saturates.
+    #[must_use]
+    pub const fn time_due(&self, start: BootTime, now: BootTime) -> Units {
+        Units(time_due(now.ns_since(start), self.msat_per_minute))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_prices_are_sold_and_one_more_is_refused() {
+        let dearest = Tariff {
+            uplink_msat_per_mib: MAX_MSAT_PER_MIB,
+            downlink_msat_per_mib: MAX_MSAT_PER_MIB,
+            msat_per_minute: MAX_MSAT_PER_MINUTE,
+        };
+        assert_eq!(dearest.check(), Ok(()));
+        let up = Tariff { uplink_msat_per_mib: MAX_MSAT_PER_MIB + 1, ..dearest };
+        assert_eq!(up.check(), Err(TariffError::MibTooDear(MAX_MSAT_PER_MIB + 1)));
+        let down = Tariff { downlink_msat_per_mib: MAX_MSAT_PER_MIB + 1, ..dearest };
+        assert_eq!(down.check(), Err(TariffError::MibTooDear(MAX_MSAT_PER_MIB + 1)));
+        let minute = Tariff { msat_per_minute: MAX_MSAT_PER_MINUTE + 1, ..dearest };
+        assert_eq!(minute.check(), Err(TariffError::MinuteTooDear(MAX_MSAT_PER_MINUTE + 1)));
     }
 }

@@ -62,9 +62,15 @@ impl Units {
         self.0.checked_add(other.0).map(Self)
     }
 
+    /// The sum, at most what 64 bits hold.
+    #[must_use]
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// The difference, at least 0.
     #[must_use]
-    pub fn saturating_sub(self, other: Self) -> Self {
+    pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 }
@@ -81,6 +87,12 @@ impl BootTime {
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Time since `earlier` in ns; 0 if that is later.
+    #[must_use]
+    pub const fn ns_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 
     /// The instant `span` later. Saturates.

@@ -1,0 +1,193 @@
+//! One account: what is durable, what the kernel holds, what was charged.
+
+use crate::io::{AccountImage, Reading};
+use crate::ledger::{Charges, Credits, Statement};
+use crate::record::{AccountState, Credit, Epoch, Record, Usage};
+use crate::tariff::Tariff;
+use crate::units::{BootTime, Units};
+
+/// The kernel announces a low balance when this fraction of what was left is left: one eighth.
+pub(crate) const LOW_FRACTION: u64 = 8;
+
+/// An account whose state and credits are durable.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    /// As it is on disk.
+    pub(crate) state: AccountState,
+    /// As they are on disk.
+    pub(crate) credits: Credits,
+    /// The sum of earlier epochs, as it is on disk. Its `spent` was charged then.
+    pub(crate) earlier: Reading,
+    /// The newest reading of this epoch.
+    pub(crate) reading: Reading,
+    /// All charges for time, ever, at the newest reading.
+    pub(crate) time_charged: Units,
+    /// The gate as the kernel has it; `None` if it is closed or the kernel has none.
+    pub(crate) held: Option<AccountImage>,
+    /// The reading and the charges for time that are on disk for this epoch.
+    pub(crate) persisted: (Reading, Units),
+}
+
+/// A change of an account that takes effect when it is durable, and not before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draft {
+    /// The new state, if it changes.
+    pub(crate) state: Option<AccountState>,
+    /// The new credit, if there is one.
+    pub(crate) credit: Option<Credit>,
+    /// The usage up to the change, if it is settled.
+    pub(crate) usage: Option<Usage>,
+}
+
+impl Draft {
+    /// What has to be durable.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
+        let state = self.state.map(Record::Account);
+        let usage = self.usage.map(Record::Usage);
+        let credit = self.credit.map(Record::Credit);
+        [state, usage, credit].into_iter().flatten()
+    }
+}
+
+impl Account {
+    /// An account that has just become durable.
+    pub(crate) fn new(state: AccountState) -> Self {
+        Self {
+            state,
+            credits: Credits::default(),
+            earlier: Reading::default(),
+            reading: Reading::default(),
+            time_charged: state.time_settled,
+            held: None,
+            persisted: (Reading::default(), state.time_settled),
+        }
+    }
+
+    /// All charges at the newest reading. Never above the credits.
+    pub(crate) const fn charges(&self) -> Charges {
+        Charges {
+            bytes: self.earlier.spent.saturating_add(self.reading.spent),
+            time: self.time_charged,
+        }
+    }
+
+    /// The books at the newest reading.
+    pub(crate) fn statement(&self) -> Statement {
+        Statement::new(&self.credits, self.charges())
+    }
+
+    /// The image that the kernel holds of the session as it is on disk.
+    pub(crate) fn held_session(&self) -> Option<&AccountImage> {
+        let state = &self.state;
+        self.held
+            .as_ref()
+            .filter(|held| state.open && held.start == state.start && held.tariff == state.tariff)
+    }
+
+    /// Takes a reading and what was due for time at `now`, an instant before the meter was read.
+    /// An older reading than the newest is ignored.
+    pub(crate) fn observe(&mut self, now: BootTime, reading: Reading) {
+        if reading.is_since(&self.reading) {
+            self.reading = reading;
+            self.time_charged = self.time_at(now);
+        }
+    }
+
+    /// All charges for time at `now`. Time that the kernel did not serve is not charged: it
+    /// stops at what the image in the kernel had left.
+    fn time_at(&self, now: BootTime) -> Units {
+        let settled = self.state.time_settled;
+        let served = self.held_session().map_or(self.time_charged, |held| {
+            let due = held.tariff.time_due(held.start, now);
+            let left = held.prepaid.saturating_sub(self.reading.spent);
+            self.time_charged.max(settled.saturating_add(due)).min(settled.saturating_add(left))
+        });
+        let spent = self.earlier.spent.saturating_add(self.reading.spent);
+        served.min(self.credits.total().units().saturating_sub(spent))
+    }
+
+    /// Whether the session in the kernel sells time, so that being cut off must stop the clock.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.held_session().is_some_and(|held| held.tariff.msat_per_minute > 0)
+    }
+
+    /// Whether time and bytes have used up what the kernel holds, so that it serves nothing.
+    pub(crate) fn is_consumed(&self, now: BootTime) -> bool {
+        self.held_session().is_some_and(|held| {
+            let due = held.tariff.time_due(held.start, now);
+            self.is_timed() && self.reading.spent.saturating_add(due) >= held.prepaid
+        })
+    }
+
+    /// Whether there is no more credit than the kernel knows of: what is consumed stays so.
+    pub(crate) fn stays_consumed(&self) -> bool {
+        self.held_session().is_some_and(|held| held.prepaid >= self.prepaid())
+    }
+
+    /// All that this epoch's meter may spend, by what is on disk.
+    pub(crate) fn prepaid(&self) -> Units {
+        self.credits
+            .total()
+            .units()
+            .saturating_sub(self.earlier.spent)
+            .saturating_sub(self.state.time_settled)
+    }
+
+    /// The image that the kernel must hold.
+    pub(crate) fn image(&self, now: BootTime) -> AccountImage {
+        let AccountState { mac, tariff, start, .. } = self.state;
+        let prepaid = self.prepaid();
+        let low_mark = match self.held_session() {
+            Some(held) if held.prepaid == prepaid => held.low_mark,
+            _ => {
+                let used = self.reading.spent.saturating_add(tariff.time_due(start, now));
+                let left = prepaid.saturating_sub(used);
+                prepaid.saturating_sub(Units(left.0 / LOW_FRACTION))
+            }
+        };
+        AccountImage { mac, prepaid, tariff, start, low_mark }
+    }
+
+    /// The usage at the newest reading.
+    pub(crate) const fn usage(&self, epoch: Epoch) -> Usage {
+        let (reading, time_charged) = (self.reading, self.time_charged);
+        Usage { mac: self.state.mac, epoch, reading, time_charged }
+    }
+
+    /// Whether the newest reading is not on disk.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.persisted != (self.reading, self.time_charged)
+    }
+
+    /// The state in which time starts anew at `start`; what was due before is settled.
+    pub(crate) const fn settled(&self, epoch: Epoch, start: BootTime) -> AccountState {
+        let revision = self.state.revision.saturating_add(1);
+        AccountState { revision, epoch, start, time_settled: self.time_charged, ..self.state }
+    }
+
+    /// The state of a new session.
+    pub(crate) const fn reopened(
+        &self,
+        epoch: Epoch,
+        start: BootTime,
+        tariff: Tariff,
+    ) -> AccountState {
+        let session = self.state.session.saturating_add(1);
+        AccountState { session, open: true, tariff, ..self.settled(epoch, start) }
+    }
+
+    /// The books take over what has become durable.
+    pub(crate) fn apply(&mut self, draft: &Draft) {
+        if let Some(state) = draft.state {
+            self.state = state;
+            self.time_charged = self.time_charged.max(state.time_settled);
+        }
+        if let Some(credit) = draft.credit {
+            // The sum was checked when the credit was asked for, and nothing came between.
+            self.credits = self.credits.with(credit.kind, credit.amount).unwrap_or(self.credits);
+        }
+        if let Some(usage) = draft.usage {
+            self.persisted = (usage.reading, usage.time_charged);
+        }
+    }
+}

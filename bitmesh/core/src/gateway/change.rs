@@ -1,0 +1,365 @@
+//! A change of an account, step by step.
+//!
+//! ```text
+//! (read the meter) → (close the gate) → make it durable → tell the kernel → reply
+//! ```
+//!
+//! The meter is read first when time is sold and the answer depends on whether the subscriber
+//! has been cut off. The gate is closed first when the session ends or gets another tariff.
+
+use bitmesh_common::abi::Mac;
+
+use super::{Gateway, RETRY_AFTER};
+use crate::account::{Account, Draft};
+use crate::io::{AccountImage, Answer, BatchId, Command, Refusal, RequestId, Sample};
+use crate::record::{AccountState, Credit, Epoch, Record, Usage};
+use crate::tariff::Tariff;
+use crate::units::{BootTime, Units};
+
+/// A change under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    /// Who gets the reply.
+    pub(super) asker: Option<RequestId>,
+    /// What it is for.
+    pub(super) goal: Goal,
+    /// What it waits for.
+    pub(super) step: Step,
+    /// Whether the session's start is to be kept as it is on disk: it was written by this
+    /// change, or this change failed and puts things back.
+    pub(super) start_stands: bool,
+}
+
+/// What a change is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Goal {
+    /// More credit, and a session under this tariff.
+    Credit(Credit, Tariff),
+    /// No session.
+    Stop,
+    /// The kernel holds the session that is on disk.
+    Hold,
+}
+
+/// What a change waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The meters to be read.
+    Reading,
+    /// The gate to be closed.
+    Closing,
+    /// The disk.
+    Persisting,
+    /// The kernel to hold this.
+    Setting(AccountImage),
+}
+
+/// A batch on its way to the disk.
+#[derive(Clone, Debug)]
+pub(super) enum PendingBatch {
+    /// What the meters said.
+    Usage(Vec<Usage>),
+    /// Changes of accounts.
+    Changes(Vec<(Mac, Draft)>),
+}
+
+/// The next thing to do for a change.
+#[derive(Clone, Debug)]
+enum Next {
+    Read,
+    Close,
+    Persist(Box<Draft>),
+    Set,
+    Finish,
+}
+
+/// When and with how fresh a reading a change is decided.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// The life of the meters.
+    pub(super) epoch: Epoch,
+    /// Now: when a new session starts.
+    pub(super) now: BootTime,
+    /// An instant before the meter was read, if it has just been.
+    pub(super) read_at: Option<BootTime>,
+}
+
+impl Change {
+    pub(super) const fn new(asker: Option<RequestId>, goal: Goal) -> Self {
+        Self { asker, goal, step: Step::Reading, start_stands: false }
+    }
+
+    fn next(&self, account: Option<&Account>, at: Moment) -> Next {
+        match (account, self.goal) {
+            (None, Goal::Credit(credit, tariff)) => {
+                Next::Persist(Box::new(opening(credit, tariff, at)))
+            }
+            (None, Goal::Stop | Goal::Hold) => Next::Finish,
+            (Some(account), Goal::Credit(credit, tariff)) => crediting(account, credit, tariff, at),
+            (Some(account), Goal::Stop) => stopping(account, at),
+            (Some(account), Goal::Hold) => self.holding(account, at),
+        }
+    }
+
+    fn holding(&self, account: &Account, at: Moment) -> Next {
+        if !account.state.open {
+            return Next::Finish;
+        }
+        if self.start_stands {
+            return Next::Set;
+        }
+        match cut_off(account, at) {
+            CutOff::Unknown if account.is_consumed(at.now) => Next::Read,
+            CutOff::Yes if !account.stays_consumed() => {
+                let state = account.settled(at.epoch, at.now);
+                settling(None, account, state, at)
+            }
+            _ => Next::Set,
+        }
+    }
+}
+
+/// Whether the kernel serves nothing to this open session.
+enum CutOff {
+    No,
+    Yes,
+    /// The meter must be read first.
+    Unknown,
+}
+
+fn cut_off(account: &Account, at: Moment) -> CutOff {
+    if account.held_session().is_none() {
+        return CutOff::Yes;
+    }
+    match at.read_at {
+        _ if !account.is_timed() => CutOff::No,
+        None => CutOff::Unknown,
+        Some(read_at) if account.is_consumed(read_at) => CutOff::Yes,
+        Some(_) => CutOff::No,
+    }
+}
+
+/// The first credit of an account.
+fn opening(credit: Credit, tariff: Tariff, at: Moment) -> Draft {
+    let state = AccountState {
+        mac: credit.mac,
+        revision: 1,
+        session: 1,
+        open: true,
+        tariff,
+        epoch: at.epoch,
+        start: at.now,
+        time_settled: Units(0),
+    };
+    Draft { state: Some(state), credit: Some(credit), usage: None }
+}
+
+fn crediting(account: &Account, credit: Credit, tariff: Tariff, at: Moment) -> Next {
+    if !account.state.open || account.state.tariff != tariff {
+        if account.held.is_some() {
+            return Next::Close;
+        }
+        let state = account.reopened(at.epoch, at.now, tariff);
+        return settling(Some(credit), account, state, at);
+    }
+    match cut_off(account, at) {
+        CutOff::Unknown => Next::Read,
+        CutOff::No => {
+            Next::Persist(Box::new(Draft { state: None, credit: Some(credit), usage: None }))
+        }
+        CutOff::Yes => {
+            let state = account.settled(at.epoch, at.now);
+            settling(Some(credit), account, state, at)
+        }
+    }
+}
+
+fn stopping(account: &Account, at: Moment) -> Next {
+    if account.held.is_some() {
+        return Next::Close;
+    }
+    if !account.state.open {
+        return Next::Finish;
+    }
+    let state = AccountState { open: false, ..account.settled(at.epoch, at.now) };
+    settling(None, account, state, at)
+}
+
+/// A new state, and in the same batch the usage up to it.
+fn settling(credit: Option<Credit>, account: &Account, state: AccountState, at: Moment) -> Draft {
+    Draft { state: Some(state), credit, usage: Some(account.usage(at.epoch)) }
+}
+
+impl Gateway {
+    /// The present, without a new reading.
+    pub(super) const fn moment(&self) -> Moment {
+        Moment { epoch: self.epoch, now: self.now, read_at: None }
+    }
+
+    /// Goes on with a change as far as it goes without an answer of the shell.
+    pub(super) fn go_on(&mut self, mac: Mac, change: Change, at: Moment) {
+        if let Some(draft) = self.step(mac, change, at) {
+            self.persist_changes(vec![(mac, draft)]);
+        }
+    }
+
+    /// One step of a change; what it needs to be durable, if that is the step.
+    pub(super) fn step(&mut self, mac: Mac, mut change: Change, at: Moment) -> Option<Draft> {
+        let account = self.accounts.get(&mac);
+        match change.next(account, at) {
+            Next::Read => {
+                change.step = Step::Reading;
+                self.changes.insert(mac, change);
+                self.sample_now();
+            }
+            Next::Close => {
+                change.step = Step::Closing;
+                self.changes.insert(mac, change);
+                self.commands.push_back(Command::CloseAccount(mac));
+            }
+            Next::Persist(draft) => {
+                change.step = Step::Persisting;
+                self.changes.insert(mac, change);
+                return Some(*draft);
+            }
+            Next::Set => {
+                let image = account?.image(at.now);
+                change.step = Step::Setting(image);
+                self.changes.insert(mac, change);
+                self.commands.push_back(Command::SetAccount(image));
+            }
+            Next::Finish => self.finish(mac, change),
+        }
+        None
+    }
+
+    /// Sends these changes to the disk, all in one batch.
+    pub(super) fn persist_changes(&mut self, drafts: Vec<(Mac, Draft)>) {
+        let records = drafts.iter().flat_map(|(_, draft)| draft.records()).collect();
+        self.persist(PendingBatch::Changes(drafts), records);
+    }
+
+    pub(super) fn persist(&mut self, pending: PendingBatch, records: Vec<Record>) {
+        let batch = self.new_batch();
+        self.batches.insert(batch, pending);
+        self.commands.push_back(Command::Persist { batch: BatchId(batch), records });
+    }
+
+    pub(super) fn persisted(&mut self, batch: BatchId) {
+        match self.batches.remove(&batch.0) {
+            None => {}
+            Some(PendingBatch::Usage(usages)) => self.usage_persisted(&usages),
+            Some(PendingBatch::Changes(drafts)) => {
+                for (mac, draft) in drafts {
+                    self.change_persisted(mac, &draft);
+                }
+            }
+        }
+    }
+
+    fn change_persisted(&mut self, mac: Mac, draft: &Draft) {
+        match (self.accounts.get_mut(&mac), draft.state) {
+            (Some(account), _) => account.apply(draft),
+            (None, Some(state)) => {
+                let mut account = Account::new(state);
+                account.apply(draft);
+                self.accounts.insert(mac, account);
+            }
+            (None, None) => {}
+        }
+        let Some(mut change) = self.changes.remove(&mac) else { return };
+        change.start_stands |= draft.state.is_some();
+        if matches!(change.goal, Goal::Credit(..)) {
+            change.goal = Goal::Hold;
+        }
+        self.go_on(mac, change, self.moment());
+    }
+
+    pub(super) fn persist_failed(&mut self, batch: BatchId) {
+        match self.batches.remove(&batch.0) {
+            None => {}
+            Some(PendingBatch::Usage(_)) => self.usage_in_flight = false,
+            Some(PendingBatch::Changes(drafts)) => {
+                for (mac, draft) in drafts {
+                    self.change_failed(mac, &draft);
+                }
+            }
+        }
+    }
+
+    /// The books are as before. If the gate was closed for this change, it opens again.
+    fn change_failed(&mut self, mac: Mac, draft: &Draft) {
+        if let Some(credit) = draft.credit {
+            self.credits.remove(&credit.id);
+        }
+        let Some(change) = self.changes.remove(&mac) else { return };
+        let is_open = self.accounts.get(&mac).is_some_and(|account| account.state.open);
+        if matches!(change.goal, Goal::Hold) {
+            match change.asker {
+                // The credit is durable. Only the moment in which it was not is billed.
+                Some(_) => {
+                    self.go_on(mac, Change { start_stands: true, ..change }, self.moment());
+                }
+                None if is_open => self.try_later(mac),
+                None => {}
+            }
+            return;
+        }
+        self.reply(change.asker, Err(Refusal::NotDurable));
+        if is_open {
+            let back = Change { start_stands: true, ..Change::new(None, Goal::Hold) };
+            self.go_on(mac, back, self.moment());
+        }
+    }
+
+    pub(super) fn closed(&mut self, now: BootTime, sample: &Sample) {
+        let Some(account) = self.accounts.get_mut(&sample.mac) else { return };
+        account.observe(now, sample.reading);
+        let closing = |change: &&Change| change.step == Step::Closing;
+        let Some(change) = self.changes.get(&sample.mac).filter(closing).copied() else { return };
+        account.held = None;
+        let at = Moment { read_at: Some(now), ..self.moment() };
+        self.go_on(sample.mac, change, at);
+    }
+
+    pub(super) fn account_set(&mut self, mac: Mac) {
+        let Some(change) = self.changes.get(&mac).copied() else { return };
+        let Step::Setting(image) = change.step else { return };
+        if let Some(account) = self.accounts.get_mut(&mac) {
+            account.held = Some(image);
+        }
+        self.finish(mac, change);
+    }
+
+    pub(super) fn no_room(&mut self, mac: Mac) {
+        let Some(change) = self.changes.get(&mac).copied() else { return };
+        let Step::Setting(_) = change.step else { return };
+        if let Some(account) = self.accounts.get_mut(&mac) {
+            account.held = None;
+        }
+        self.changes.remove(&mac);
+        self.try_later(mac);
+        self.reply(change.asker, Err(Refusal::NoRoom));
+    }
+
+    fn try_later(&mut self, mac: Mac) {
+        self.waiting.insert((self.now.after(RETRY_AFTER), mac));
+    }
+
+    fn finish(&mut self, mac: Mac, change: Change) {
+        self.changes.remove(&mac);
+        let Some(account) = self.accounts.get(&mac) else { return };
+        let balance = account.statement().balance;
+        let answer = match change.goal {
+            Goal::Stop => Answer::Stopped { balance },
+            Goal::Credit(..) | Goal::Hold => Answer::Granted { balance },
+        };
+        self.reply(change.asker, Ok(answer));
+    }
+
+    pub(super) fn reply(&mut self, asker: Option<RequestId>, result: Result<Answer, Refusal>) {
+        if let Some(request) = asker {
+            self.commands.push_back(Command::Reply { request, result });
+        }
+    }
+}

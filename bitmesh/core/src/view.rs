@@ -1,0 +1,152 @@
+//! The books as people and programs see them.
+
+use bitmesh_common::abi::Mac;
+use serde::{Serialize, Serializer};
+
+use crate::account::Account;
+use crate::gateway::Gateway;
+use crate::ledger::{Credits, Statement};
+use crate::tariff::Tariff;
+use crate::units::MilliSat;
+
+/// What an account is in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateWord {
+    /// The session is open and less than the whole prepaid is used.
+    Open,
+    /// There is no session; what is left stays on the account.
+    Closed,
+    /// The session is open, but not a whole msat is left.
+    Exhausted,
+    /// The session is open, but the kernel does not hold it yet: it has no room, or is about to.
+    Waiting,
+}
+
+/// One account, as of the newest reading of its meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AccountView {
+    /// Whose account; as text, six pairs of hexadecimal digits with colons.
+    #[serde(serialize_with = "serialize_mac")]
+    pub mac: Mac,
+    /// What it is in a word.
+    pub state: StateWord,
+    /// Whether its session is open.
+    pub open: bool,
+    /// Number of the session, from 1.
+    pub session: u64,
+    /// The prices of the session.
+    pub tariff: Tariff,
+    /// Billed bytes from the subscriber, ever.
+    pub uplink_bytes: u64,
+    /// Billed packets from the subscriber, ever.
+    pub uplink_packets: u64,
+    /// Billed bytes to the subscriber, ever.
+    pub downlink_bytes: u64,
+    /// Billed packets to the subscriber, ever.
+    pub downlink_packets: u64,
+    /// All that was ever credited, in msat.
+    #[serde(rename = "credits_msat")]
+    pub credits: Credits,
+    /// What was charged and what is left.
+    #[serde(flatten)]
+    pub statement: Statement,
+}
+
+/// All accounts together, as of the newest readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Accounts, closed ones included.
+    pub accounts: usize,
+    /// Accounts with an open session.
+    pub open: usize,
+    /// Accounts with an open session that the kernel does not hold.
+    pub waiting: usize,
+    /// Accounts that are being changed.
+    pub changing: usize,
+    /// All that was ever credited.
+    #[serde(rename = "credits_msat")]
+    pub credits: MilliSat,
+    /// What was charged and what is left. Its rounding is the sum of all accounts'.
+    #[serde(flatten)]
+    pub statement: Statement,
+}
+
+impl AccountView {
+    fn new(account: &Account) -> Self {
+        let total = account.earlier.plus(&account.reading);
+        let statement = account.statement();
+        let state = match (account.state.open, account.held_session(), statement.balance) {
+            (false, _, _) => StateWord::Closed,
+            (true, None, _) => StateWord::Waiting,
+            (true, Some(_), MilliSat(0)) => StateWord::Exhausted,
+            (true, Some(_), _) => StateWord::Open,
+        };
+        Self {
+            mac: account.state.mac,
+            state,
+            open: account.state.open,
+            session: account.state.session,
+            tariff: account.state.tariff,
+            uplink_bytes: total.uplink_bytes,
+            uplink_packets: total.uplink_packets,
+            downlink_bytes: total.downlink_bytes,
+            downlink_packets: total.downlink_packets,
+            credits: account.credits,
+            statement,
+        }
+    }
+}
+
+impl Gateway {
+    /// All accounts, closed ones included, in the order of their addresses.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<AccountView> {
+        self.books().map(AccountView::new).collect()
+    }
+
+    /// One account.
+    #[must_use]
+    pub fn account(&self, mac: Mac) -> Option<AccountView> {
+        self.book(mac).map(AccountView::new)
+    }
+
+    /// All accounts together.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let empty = Summary { changing: self.changing(), ..Summary::default() };
+        self.books().map(AccountView::new).fold(empty, |sum, account| Summary {
+            accounts: sum.accounts + 1,
+            open: sum.open + usize::from(account.open),
+            waiting: sum.waiting + usize::from(account.state == StateWord::Waiting),
+            changing: sum.changing,
+            credits: add(sum.credits, account.credits.total()),
+            statement: Statement {
+                balance: add(sum.statement.balance, account.statement.balance),
+                charged_for_bytes: add(
+                    sum.statement.charged_for_bytes,
+                    account.statement.charged_for_bytes,
+                ),
+                charged_for_time: add(
+                    sum.statement.charged_for_time,
+                    account.statement.charged_for_time,
+                ),
+                rounding: add(sum.statement.rounding, account.statement.rounding),
+            },
+        })
+    }
+}
+
+/// 2^16 accounts of 2^44 msat each fit in 64 bits.
+const fn add(a: MilliSat, b: MilliSat) -> MilliSat {
+    MilliSat(a.0.saturating_add(b.0))
+}
+
+/// An address as people write it.
+pub(crate) fn mac_text(mac: Mac) -> String {
+    mac.octets.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+fn serialize_mac<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&mac_text(*mac))
+}
