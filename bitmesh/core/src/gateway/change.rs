@@ -186,8 +186,9 @@ fn stopping(account: &Account, at: Moment) -> Next {
 }
 
 /// A new state, and in the same batch the usage up to it.
-fn settling(credit: Option<Credit>, account: &Account, state: AccountState, at: Moment) -> Draft {
-    Draft { state: Some(state), credit, usage: Some(account.usage(at.epoch)) }
+fn settling(credit: Option<Credit>, account: &Account, state: AccountState, at: Moment) -> Next {
+    let usage = Some(account.usage(at.epoch));
+    Next::Persist(Box::new(Draft { state: Some(state), credit, usage }))
 }
 
 impl Gateway {
