@@ -35,7 +35,7 @@ pub enum AgentError {
     #[error(transparent)]
     Meter(#[from] MeterError),
     /// The books do not add up.
-    #[error("{0}: restore the database from a backup")]
+    #[error(transparent)]
     Books(#[from] bitmesh_core::RestoreError),
     /// The system has no event loop for us.
     #[error("the system refuses an event loop: {0}: look for limits of this process")]

@@ -154,3 +154,27 @@ fn now() -> BootTime {
     let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
     BootTime(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
 }
+
+#[cfg(test)]
+mod tests {
+    use bitmesh_common::abi::MAX_OPEN_PORTS;
+
+    use super::*;
+
+    #[test]
+    fn the_unpaid_reach_dhcp_the_portal_and_the_resolver_if_there_is_one() {
+        let lan = Lan { interface: "wlan0".into(), portal_port: 2121, resolver: true };
+        let open = lan_options(&lan).open_ports;
+        assert_eq!(open, [(17, 67), (17, 547), (6, 2121), (17, 53), (6, 53)]);
+        assert!(open.len() <= MAX_OPEN_PORTS);
+        let open = lan_options(&Lan { resolver: false, ..lan }).open_ports;
+        assert_eq!(open, [(17, 67), (17, 547), (6, 2121)]);
+    }
+
+    #[test]
+    fn the_clock_of_sessions_does_not_stand_still() {
+        let before = now();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(now().since(before) >= std::time::Duration::from_millis(2));
+    }
+}

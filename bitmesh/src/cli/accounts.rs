@@ -1,6 +1,7 @@
 //! `bitmesh accounts`
 
 use clap::Args;
+use serde::Serialize;
 
 use super::args::{Agent, beside_the_point};
 use super::failure::Failure;
@@ -18,11 +19,17 @@ pub(super) struct Accounts {
     agent: Agent,
 }
 
+#[derive(Serialize)]
+struct Listed<'a> {
+    at_ns: u64,
+    accounts: &'a [AccountLine],
+}
+
 impl Accounts {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let (_, accounts) = read(&self.agent)?;
+        let (at_ns, accounts) = read(&self.agent)?;
         if self.json {
-            return output::write_json(&accounts);
+            return output::write_json(&Listed { at_ns, accounts: &accounts });
         }
         if accounts.is_empty() {
             return output::write("no accounts yet: `bitmesh grant MAC --msat N` makes one\n");

@@ -97,8 +97,8 @@ fn jit(setting: io::Result<String>) -> Check {
         ),
         Err(error) => Check::warning(
             CHECK,
-            format!("its setting can't be read: {error}"),
-            "run as root, outside of containers",
+            format!("its setting can't be seen from here: {error}"),
+            "run this as root in the machine's own network namespace",
         ),
     }
 }
