@@ -1,5 +1,6 @@
 //! The programs in the kernel, run on frames made by hand (`BPF_PROG_TEST_RUN`).
 
+use std::path::Path;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, MapData};
@@ -43,15 +44,35 @@ impl KernelGate {
     #[must_use]
     #[expect(clippy::expect_used, reason = "a test harness says what it needs by failing")]
     pub fn load(object: &[u8]) -> Self {
-        let mut object = EbpfLoader::new().load(object).expect("the kernel takes the maps (root?)");
+        let mut gate = Self::load_with(EbpfLoader::new(), object);
+        let lans = gate.object.take_map("lans").expect("a map");
+        let mut lans: Array<_, Lan> = Array::try_from(lans).expect("an array");
+        lans.set(0, lan(), 0).expect("the map can be written");
+        gate
+    }
+
+    /// Loads a copy of the programs that shares the maps which an agent has pinned.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel refuses.
+    #[must_use]
+    pub fn load_beside(object: &[u8], bpffs: &Path) -> Self {
+        let mut loader = EbpfLoader::new();
+        for name in ["meters", "accounts", "events", "strangers", "lans", "house", "grace"] {
+            loader.map_pin_path(name, bpffs.join(name));
+        }
+        Self::load_with(loader, object)
+    }
+
+    #[expect(clippy::expect_used, reason = "as above")]
+    fn load_with(mut loader: EbpfLoader<'_>, object: &[u8]) -> Self {
+        let mut object = loader.load(object).expect("the kernel takes the maps (root?)");
         for name in ["uplink", "downlink"] {
             let program: &mut SchedClassifier =
                 object.program_mut(name).expect("a program").try_into().expect("for TC");
             program.load().expect("the verifier agrees");
         }
-        let lans = object.take_map("lans").expect("a map");
-        let mut lans: Array<_, Lan> = Array::try_from(lans).expect("an array");
-        lans.set(0, lan(), 0).expect("the map can be written");
         let meters = object.take_map("meters").expect("a map");
         let accounts = object.take_map("accounts").expect("a map");
         Self {
