@@ -19,6 +19,7 @@ pub struct Reading {
     /// Billed packets to the subscriber.
     pub downlink_packets: u64,
     /// What the billed bytes cost.
+    #[serde(rename = "spent_units")]
     pub spent: Units,
 }
 

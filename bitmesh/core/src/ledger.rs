@@ -81,19 +81,15 @@ impl Charges {
 
 /// The books in whole msat, each line rounded down, with a line of its own for the rounding:
 /// `credits = balance + charged_for_bytes + charged_for_time + rounding`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statement {
     /// What is left, rounded down.
-    #[serde(rename = "balance_msat")]
     pub balance: MilliSat,
     /// What the bytes cost, rounded down.
-    #[serde(rename = "charged_for_bytes_msat")]
     pub charged_for_bytes: MilliSat,
     /// What the time cost, rounded down.
-    #[serde(rename = "charged_for_time_msat")]
     pub charged_for_time: MilliSat,
     /// What rounding took from the three lines above: 0 to 2 msat.
-    #[serde(rename = "rounding_msat")]
     pub rounding: MilliSat,
 }
 

@@ -5,7 +5,8 @@ use serde::{Serialize, Serializer};
 
 use crate::account::Account;
 use crate::gateway::Gateway;
-use crate::ledger::{Credits, Statement};
+use crate::io::Reading;
+use crate::ledger::Credits;
 use crate::tariff::Tariff;
 use crate::units::MilliSat;
 
@@ -37,20 +38,27 @@ pub struct AccountView {
     pub session: u64,
     /// The prices of the session.
     pub tariff: Tariff,
-    /// Billed bytes from the subscriber, ever.
-    pub uplink_bytes: u64,
-    /// Billed packets from the subscriber, ever.
-    pub uplink_packets: u64,
-    /// Billed bytes to the subscriber, ever.
-    pub downlink_bytes: u64,
-    /// Billed packets to the subscriber, ever.
-    pub downlink_packets: u64,
-    /// All that was ever credited, in msat.
+    /// What was billed in all epochs.
+    #[serde(flatten)]
+    pub reading: Reading,
+    /// All that was ever credited.
+    #[serde(rename = "credited_msat")]
+    pub credited: MilliSat,
+    /// The same by where it came from, in msat.
     #[serde(rename = "credits_msat")]
     pub credits: Credits,
-    /// What was charged and what is left.
-    #[serde(flatten)]
-    pub statement: Statement,
+    /// What is left, rounded down.
+    #[serde(rename = "balance_msat")]
+    pub balance: MilliSat,
+    /// What the bytes cost, rounded down.
+    #[serde(rename = "charged_for_bytes_msat")]
+    pub charged_for_bytes: MilliSat,
+    /// What the time cost, rounded down.
+    #[serde(rename = "charged_for_time_msat")]
+    pub charged_for_time: MilliSat,
+    /// What rounding took from the three lines above, so that they sum up to the credits.
+    #[serde(rename = "rounding_msat")]
+    pub rounding: MilliSat,
 }
 
 /// All accounts together, as of the newest readings.
@@ -65,16 +73,15 @@ pub struct Summary {
     /// Accounts that are being changed.
     pub changing: usize,
     /// All that was ever credited.
-    #[serde(rename = "credits_msat")]
-    pub credits: MilliSat,
-    /// What was charged and what is left. Its rounding is the sum of all accounts'.
-    #[serde(flatten)]
-    pub statement: Statement,
+    #[serde(rename = "credited_msat")]
+    pub credited: MilliSat,
+    /// What is left, rounded down account by account.
+    #[serde(rename = "balance_msat")]
+    pub balance: MilliSat,
 }
 
 impl AccountView {
     fn new(account: &Account) -> Self {
-        let total = account.earlier.plus(&account.reading);
         let statement = account.statement();
         let state = match (account.state.open, account.held_session(), statement.balance) {
             (false, _, _) => StateWord::Closed,
@@ -88,12 +95,13 @@ impl AccountView {
             open: account.state.open,
             session: account.state.session,
             tariff: account.state.tariff,
-            uplink_bytes: total.uplink_bytes,
-            uplink_packets: total.uplink_packets,
-            downlink_bytes: total.downlink_bytes,
-            downlink_packets: total.downlink_packets,
+            reading: account.earlier.plus(&account.reading),
+            credited: account.credits.total(),
             credits: account.credits,
-            statement,
+            balance: statement.balance,
+            charged_for_bytes: statement.charged_for_bytes,
+            charged_for_time: statement.charged_for_time,
+            rounding: statement.rounding,
         }
     }
 }
@@ -120,19 +128,8 @@ impl Gateway {
             open: sum.open + usize::from(account.open),
             waiting: sum.waiting + usize::from(account.state == StateWord::Waiting),
             changing: sum.changing,
-            credits: add(sum.credits, account.credits.total()),
-            statement: Statement {
-                balance: add(sum.statement.balance, account.statement.balance),
-                charged_for_bytes: add(
-                    sum.statement.charged_for_bytes,
-                    account.statement.charged_for_bytes,
-                ),
-                charged_for_time: add(
-                    sum.statement.charged_for_time,
-                    account.statement.charged_for_time,
-                ),
-                rounding: add(sum.statement.rounding, account.statement.rounding),
-            },
+            credited: add(sum.credited, account.credited),
+            balance: add(sum.balance, account.balance),
         })
     }
 }
