@@ -192,6 +192,16 @@ impl Lab {
         Ok(())
     }
 
+    /// Leaves everything in place: nobody removes it now.
+    pub fn keep(self) {
+        let Self { subscribers, gateway, internet } = self;
+        gateway.keep();
+        internet.keep();
+        for subscriber in subscribers {
+            subscriber.namespace.keep();
+        }
+    }
+
     /// Lets every counter at an edge see segments as they would be on a wire, while the gateway
     /// still handles super-packets: it segments when it sends.
     ///

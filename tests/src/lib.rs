@@ -1,10 +1,17 @@
 //! The harness of the cross-crate tests.
 
+pub mod agent;
+pub mod clock;
 pub mod counter;
+pub mod demo;
 pub mod frames;
 pub mod kernel;
 pub mod lab;
 pub mod namespace;
 pub mod objects;
+pub mod pins;
+pub mod scale;
 pub mod tcp;
 pub mod udp;
+pub mod verdict;
+pub mod wait;

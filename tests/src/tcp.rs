@@ -5,13 +5,14 @@ use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
 use crate::namespace::Namespace;
 
 /// Bytes handed to the kernel at once: enough for the largest super-packets.
-const CHUNK: usize = 256 << 10;
+pub const CHUNK: usize = 256 << 10;
 
 /// One connection that carries bytes one way.
 #[derive(Debug)]
@@ -21,6 +22,26 @@ pub struct Stream {
     receiving: TcpStream,
     sender: JoinHandle<Result<()>>,
     receiver: JoinHandle<Result<()>>,
+}
+
+/// What a stream carries.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// How much; no end if `None`.
+    pub bytes: Option<u64>,
+    /// Pause after each [`CHUNK`].
+    pub pause: Duration,
+}
+
+impl Load {
+    /// Bytes without end, as fast as they go.
+    pub const ENDLESS: Self = Self { bytes: None, pause: Duration::ZERO };
+
+    /// So many bytes, as fast as they go.
+    #[must_use]
+    pub const fn of(bytes: u64) -> Self {
+        Self { bytes: Some(bytes), pause: Duration::ZERO }
+    }
 }
 
 /// Where a stream goes.
@@ -35,31 +56,31 @@ pub struct Ends<'a> {
 }
 
 impl Stream {
-    /// The client receives `bytes`, or bytes without end.
+    /// The client receives.
     ///
     /// # Errors
     ///
     /// Fails if no connection comes about.
-    pub fn download(ends: Ends, bytes: Option<u64>) -> Result<Self> {
+    pub fn download(ends: Ends, load: Load) -> Result<Self> {
         let (client, server) = connect(ends)?;
-        Self::carry(server, client, bytes)
+        Self::carry(server, client, load)
     }
 
-    /// The client sends `bytes`, or bytes without end.
+    /// The client sends.
     ///
     /// # Errors
     ///
     /// Fails if no connection comes about.
-    pub fn upload(ends: Ends, bytes: Option<u64>) -> Result<Self> {
+    pub fn upload(ends: Ends, load: Load) -> Result<Self> {
         let (client, server) = connect(ends)?;
-        Self::carry(client, server, bytes)
+        Self::carry(client, server, load)
     }
 
-    fn carry(sending: TcpStream, receiving: TcpStream, bytes: Option<u64>) -> Result<Self> {
+    fn carry(sending: TcpStream, receiving: TcpStream, load: Load) -> Result<Self> {
         let received = Arc::new(AtomicU64::new(0));
         let sender = {
             let stream = sending.try_clone()?;
-            std::thread::spawn(move || send(&stream, bytes))
+            std::thread::spawn(move || send(&stream, load))
         };
         let receiver = {
             let (stream, received) = (receiving.try_clone()?, Arc::clone(&received));
@@ -87,7 +108,6 @@ impl Stream {
     }
 
     /// Breaks it off at both ends, and says how many bytes were read.
-    #[must_use]
     pub fn abort(self) -> u64 {
         // Whether an end was closed already does not matter.
         let _ = self.sending.shutdown(Shutdown::Both);
@@ -107,13 +127,14 @@ fn connect(ends: Ends) -> Result<(TcpStream, TcpStream)> {
     Ok((client, server))
 }
 
-fn send(mut stream: &TcpStream, bytes: Option<u64>) -> Result<()> {
+fn send(mut stream: &TcpStream, load: Load) -> Result<()> {
     let chunk = vec![0xaa; CHUNK];
-    let mut left = bytes.unwrap_or(u64::MAX);
+    let mut left = load.bytes.unwrap_or(u64::MAX);
     while left > 0 {
         let now = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
         stream.write_all(&chunk[..now])?;
         left -= now as u64;
+        std::thread::sleep(load.pause);
     }
     Ok(stream.shutdown(Shutdown::Write)?)
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use bitmesh_tests::counter::Counter;
 use bitmesh_tests::lab::{GATEWAY_V4, INTERNET, LAN, Lab, SERVER_V4, SERVER_V6, WAN};
 use bitmesh_tests::namespace::Namespace;
-use bitmesh_tests::tcp::{Ends, Stream};
+use bitmesh_tests::tcp::{Ends, Load, Stream};
 use bitmesh_tests::udp::{Pace, Receiver, Sender, V4_HEADER_BYTES, V6_HEADER_BYTES};
 
 const MIB: u64 = 1 << 20;
@@ -66,7 +66,7 @@ fn super_packets_reach_the_gateway_and_real_segments_leave_it() -> Result<()> {
     let at_wan = Counter::arriving(&lab.gateway, WAN, &INTERNET)?;
     let at_bob = bob.count_downlink()?;
     let ends = Ends { client: &bob.namespace, server: &lab.internet, address: SERVER_V4 };
-    let read = Stream::download(ends, Some(8 * MIB))?.finish()?;
+    let read = Stream::download(ends, Load::of(8 * MIB))?.finish()?;
     assert_eq!(read, 8 * MIB);
     let (wan, bob) = (at_wan.settled()?, at_bob.settled()?);
     assert!(wan.packets * 3 < bob.packets, "the gateway got no super-packets: {wan:?}, {bob:?}");
@@ -84,7 +84,7 @@ fn super_packets_go_up_too() -> Result<()> {
     let at_lan = Counter::arriving(&lab.gateway, LAN, &[&from_bob[0], &from_bob[1]])?;
     let arrived = lab.count_arrived(bob)?;
     let ends = Ends { client: &bob.namespace, server: &lab.internet, address: SERVER_V6 };
-    Stream::upload(ends, Some(8 * MIB))?.finish()?;
+    Stream::upload(ends, Load::of(8 * MIB))?.finish()?;
     let (lan, arrived) = (at_lan.settled()?, arrived.settled()?);
     assert!(lan.packets * 3 < arrived.packets, "no super-packets: {lan:?}, {arrived:?}");
     Ok(())

@@ -10,12 +10,31 @@ use crate::process::run as run_process;
 use crate::toolchain::Toolchain;
 use crate::workspace::Workspace;
 
-/// Builds both objects and shows the size of the programs.
-pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Let the programs log rare events, for `cargo build -p bitmesh --features ebpf-log`.
+    #[arg(long)]
+    log: bool,
+}
+
+/// Builds both objects as they are shipped, and gives the path of the true one.
+pub(crate) fn build_both(workspace: &Workspace) -> Result<PathBuf> {
+    build_with(workspace, &[])
+}
+
+fn build_with(workspace: &Workspace, features: &[&str]) -> Result<PathBuf> {
     let toolchain = Toolchain::prepare(workspace)?;
-    let object = build(workspace, &toolchain, "bitmesh.o", &[])?;
+    eprintln!("building the eBPF object");
+    let object = build(workspace, &toolchain, "bitmesh.o", features)?;
     // The twin that every counting test must catch.
     build(workspace, &toolchain, "miscount.o", &["--features", "miscount"])?;
+    Ok(object)
+}
+
+/// Builds them and shows the size of the programs.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let features: &[&str] = if args.log { &["--features", "log"] } else { &[] };
+    let object = build_with(workspace, features)?;
     let bytes = fs::read(&object)?;
     let programs = instructions::of_programs(&bytes)
         .with_context(|| format!("{} is no eBPF object", workspace.shown(&object)))?;

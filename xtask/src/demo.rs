@@ -23,8 +23,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     machine::need_programs(machine::NETWORK)?;
     machine::need_programs(machine::COMPILER)?;
     machine::need_bpffs()?;
-    build_ebpf::run(workspace)?;
-    println!("building the agent");
+    build_ebpf::build_both(workspace)?;
+    eprintln!("building the agent");
     run_process(workspace.cargo().args(["build", "--quiet", "--package", "bitmesh", "--bins"]))?;
     let mut demo = workspace.cargo();
     demo.args(["run", "--quiet", "--package", "bitmesh-tests", "--bin", "demo", "--"]);

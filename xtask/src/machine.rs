@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::process::{find_program, output, run};
+use crate::process::{find_program, output, run_aside};
 
 /// A program and the Debian package that has it.
 pub(crate) struct Need {
@@ -53,9 +53,9 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     if !is_root()? {
         bail!("missing: {list}; install them: sudo apt-get install {list}");
     }
-    println!("installing Debian packages: {list}");
-    run(apt().arg("update"))?;
-    run(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))
+    eprintln!("installing Debian packages: {list}");
+    run_aside(apt().arg("update"))?;
+    run_aside(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))
 }
 
 /// Mounts the BPF file system if nothing has.
@@ -64,11 +64,11 @@ pub(crate) fn need_bpffs() -> Result<()> {
     if is_mounted(&mounts, BPFFS, "bpf") {
         return Ok(());
     }
-    println!("mounting bpffs at {BPFFS}");
+    eprintln!("mounting bpffs at {BPFFS}");
     if !Path::new(BPFFS).is_dir() {
         bail!("there is no {BPFFS}: mount sysfs, and use a kernel with CONFIG_BPF_SYSCALL");
     }
-    run(Command::new("mount").args(["-t", "bpf", "bpf", BPFFS]))
+    run_aside(Command::new("mount").args(["-t", "bpf", "bpf", BPFFS]))
 }
 
 fn is_mounted(mounts: &str, at: &str, kind: &str) -> bool {

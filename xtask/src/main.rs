@@ -27,7 +27,7 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Builds the eBPF object, with BTF, and shows the size of its programs.
-    BuildEbpf,
+    BuildEbpf(build_ebpf::Args),
     /// Shows a gateway sell a connection, from the first packet to the last that is paid for.
     Demo(demo::Args),
     /// Runs the tests: all tiers, or one.
@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let workspace = Workspace::find()?;
     match args.command {
-        Command::BuildEbpf => build_ebpf::run(&workspace),
+        Command::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
         Command::Demo(args) => demo::run(&workspace, &args),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Soak(args) => soak::run(&workspace, &args),

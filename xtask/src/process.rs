@@ -17,6 +17,11 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs it for what it does, not for what it says: its output goes where complaints go.
+pub(crate) fn run_aside(command: &mut Command) -> Result<()> {
+    run(command.stdout(std::io::stderr()))
+}
+
 /// Runs it and gives what it says; its complaints go to the terminal.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let done = command

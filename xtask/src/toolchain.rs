@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::machine;
-use crate::process::{find_program, output, run};
+use crate::process::{find_program, output, run_aside};
 use crate::workspace::Workspace;
 
 /// The last bpf-linker that uses the LLVM inside the Rust toolchain.
@@ -50,15 +50,15 @@ fn compiler_with_sources() -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     if find_program("rustup").is_some() {
-        println!("installing rust-src (the sources of core) with rustup");
-        if run(Command::new("rustup").args(["component", "add", "rust-src"])).is_ok()
+        eprintln!("installing rust-src (the sources of core) with rustup");
+        if run_aside(Command::new("rustup").args(["component", "add", "rust-src"])).is_ok()
             && has_sources(&own)?
         {
             return Ok(None);
         }
     }
     if !has_debian_sources() {
-        println!("rustup can't give the sources of core: taking Debian's compiler and sources");
+        eprintln!("rustup can't give the sources of core: taking Debian's compiler and sources");
         machine::install(&["rustc-web", "rust-web-src"])?;
     }
     if !has_debian_sources() {
@@ -83,7 +83,7 @@ fn linker(workspace: &Workspace) -> Result<PathBuf> {
     if let Some(found) = candidates.into_iter().flatten().find(|path| is_wanted(path)) {
         return Ok(found);
     }
-    println!("installing bpf-linker {BPF_LINKER} under {} (about 2 min)", workspace.shown(&tools));
+    eprintln!("installing bpf-linker {BPF_LINKER} under {} (about 2 min)", workspace.shown(&tools));
     machine::need_programs(machine::COMPILER)?;
     let mut install = workspace.cargo();
     install.args([
@@ -95,7 +95,7 @@ fn linker(workspace: &Workspace) -> Result<PathBuf> {
         BPF_LINKER,
         "--root",
     ]);
-    run(install.arg(&tools).env_remove("CARGO_TARGET_DIR"))?;
+    run_aside(install.arg(&tools).env_remove("CARGO_TARGET_DIR"))?;
     Ok(own)
 }
 

@@ -1,0 +1,64 @@
+//! The pinned maps of a gate: what the kernel says, whatever the agent does.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use aya::maps::{Array, HashMap, Map, MapData};
+use bitmesh_common::abi::{Account, Mac, Meter};
+use bitmesh_common::money::time_due;
+
+use crate::lab::Subscriber;
+
+/// `meters` and `accounts`.
+pub struct Pins {
+    meters: HashMap<MapData, Mac, Meter>,
+    accounts: Array<MapData, Account>,
+}
+
+impl Pins {
+    /// Opens the maps under this directory.
+    ///
+    /// # Errors
+    ///
+    /// Fails if they are not there, or without root.
+    pub fn open(bpffs: &Path) -> Result<Self> {
+        let pinned = |name: &str| {
+            MapData::from_pin(bpffs.join(name)).with_context(|| format!("no pinned map {name}"))
+        };
+        Ok(Self {
+            meters: HashMap::try_from(Map::HashMap(pinned("meters")?))?,
+            accounts: Array::try_from(Map::Array(pinned("accounts")?))?,
+        })
+    }
+
+    /// What the kernel counts for a subscriber.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it has no meter.
+    pub fn meter(&self, of: &Subscriber) -> Result<Meter> {
+        let meter = self.meters.get(&Mac::new(of.mac()), 0);
+        meter.with_context(|| format!("no meter of {}", of.mac_text()))
+    }
+
+    /// What the subscriber has prepaid.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it has no meter.
+    pub fn account(&self, of: &Subscriber) -> Result<Account> {
+        Ok(self.accounts.get(&self.meter(of)?.slot, 0)?)
+    }
+}
+
+/// What the bytes of a meter cost under the prices of an account, in units.
+#[must_use]
+pub const fn cost(uplink_bytes: u64, downlink_bytes: u64, account: &Account) -> u64 {
+    uplink_bytes * account.uplink_msat_per_mib + downlink_bytes * account.downlink_msat_per_mib
+}
+
+/// What time costs from the start of the session to an instant of CLOCK_BOOTTIME, in units.
+#[must_use]
+pub fn due_at(boottime_ns: u64, account: &Account) -> u64 {
+    time_due(boottime_ns.saturating_sub(account.start_ns), account.msat_per_minute)
+}

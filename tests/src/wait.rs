@@ -1,0 +1,49 @@
+//! Waiting for something to happen, with an end.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// How long to wait for anything, at most.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a number must stay the same to be still: longer than TCP waits before it sends again.
+const STILL: Duration = Duration::from_millis(1_000);
+
+/// Waits until it holds.
+///
+/// # Errors
+///
+/// Fails if that takes too long, naming what was waited for, and as `holds` does.
+pub fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds()? {
+        if Instant::now() > deadline {
+            bail!("waited {} s in vain: {what}", PATIENCE.as_secs());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Waits until the number no longer changes, and gives it.
+///
+/// # Errors
+///
+/// Fails if it goes on changing, and as `number` does.
+pub fn until_still(mut number: impl FnMut() -> Result<u64>) -> Result<u64> {
+    let deadline = Instant::now() + PATIENCE;
+    let (mut last, mut since) = (number()?, Instant::now());
+    while since.elapsed() < STILL {
+        if Instant::now() > deadline {
+            bail!("{last} still changes after {} s", PATIENCE.as_secs());
+        }
+        std::thread::sleep(LOOK);
+        let now = number()?;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    Ok(last)
+}
