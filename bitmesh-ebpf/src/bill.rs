@@ -10,6 +10,7 @@ use bitmesh_common::money::{bytes_cost, time_due};
 use crate::Verdict;
 use crate::atomic::{SpentCell, add};
 use crate::maps::{ACCOUNTS, EVENTS, METERS, STRANGERS};
+use crate::skb::Skb;
 
 /// One Ethernet header too much, for the twin that every counting test must catch.
 const MISCOUNT_BYTES: u64 = if cfg!(feature = "miscount") { 14 } else { 0 };
@@ -18,15 +19,15 @@ const MISCOUNT_BYTES: u64 = if cfg!(feature = "miscount") { 14 } else { 0 };
 const NO_EXIST: u64 = 1;
 
 /// Whoever a frame is from or for.
-pub struct Subscriber {
+pub struct Subscriber<'a> {
     mac: Mac,
-    ifindex: u32,
+    skb: &'a Skb,
 }
 
-impl Subscriber {
+impl<'a> Subscriber<'a> {
     #[inline(always)]
-    pub fn new(mac: Mac, ifindex: u32) -> Self {
-        Self { mac, ifindex }
+    pub fn new(mac: Mac, skb: &'a Skb) -> Self {
+        Self { mac, skb }
     }
 
     /// Charges the bytes and passes them, or drops them.
@@ -148,7 +149,7 @@ impl Subscriber {
             unsafe {
                 add(&raw mut (*stranger).dropped, 1);
                 (*stranger).last_seen_ns = now;
-                (*stranger).ifindex = self.ifindex;
+                (*stranger).ifindex = self.skb.ifindex();
             }
             return Verdict::Drop;
         }
@@ -157,7 +158,7 @@ impl Subscriber {
                 first_seen_ns: now,
                 last_seen_ns: now,
                 dropped: 1,
-                ifindex: self.ifindex,
+                ifindex: self.skb.ifindex(),
                 zero: 0,
             };
             if STRANGERS.insert(self.mac, stranger, NO_EXIST).is_ok() {
@@ -170,7 +171,9 @@ impl Subscriber {
     /// A full ring loses the hint, which the agent's sweep makes up for.
     #[inline(always)]
     fn tell(&self, kind: u32) {
-        let _ = EVENTS.output(Event { mac: self.mac, kind, ifindex: self.ifindex }, 0);
+        #[cfg(feature = "log")]
+        aya_log_ebpf::info!(self.skb.context(), "event {} of {:mac}", kind, self.mac.octets);
+        let _ = EVENTS.output(Event { mac: self.mac, kind, ifindex: self.skb.ifindex() }, 0);
     }
 }
 

@@ -55,7 +55,7 @@ pub fn downlink(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn judge_uplink(skb: &Skb) -> Verdict {
     let Ok(link) = Link::parse(skb) else { return Verdict::Drop };
-    let subscriber = Subscriber::new(Mac::new(link.source), skb.ifindex());
+    let subscriber = Subscriber::new(Mac::new(link.source), skb);
     let Some(lan) = maps::lan() else { return Verdict::Drop };
     match classify_uplink(skb, &link, lan) {
         Ok(Class::Free) => Verdict::Pass,
@@ -68,7 +68,7 @@ fn judge_uplink(skb: &Skb) -> Verdict {
 #[inline(always)]
 fn judge_downlink(skb: &Skb) -> Verdict {
     let Ok(link) = Link::parse(skb) else { return Verdict::Drop };
-    let subscriber = Subscriber::new(Mac::new(link.destination), skb.ifindex());
+    let subscriber = Subscriber::new(Mac::new(link.destination), skb);
     match classify_downlink(skb, &link, skb.is_from_gateway()) {
         Ok(Class::Free) => Verdict::Pass,
         Ok(Class::Local) => subscriber.admit(),

@@ -19,6 +19,13 @@ impl Skb {
         Self { raw: ctx.as_ptr().cast() }
     }
 
+    /// The context itself, for the log.
+    #[cfg(feature = "log")]
+    #[inline(always)]
+    pub fn context(&self) -> TcContext {
+        TcContext::new(self.raw)
+    }
+
     /// The interface whose hook this is.
     #[inline(always)]
     pub fn ifindex(&self) -> u32 {

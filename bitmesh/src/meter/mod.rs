@@ -97,6 +97,8 @@ pub struct Meters {
     slots: StdHashMap<Mac, u32>,
     free: BTreeSet<u32>,
     options: MeterOptions,
+    #[cfg(feature = "ebpf-log")]
+    loggers: Vec<aya_log::EbpfLogger<&'static dyn log::Log>>,
 }
 
 impl Meters {
@@ -163,6 +165,8 @@ impl Meters {
             slots: StdHashMap::new(),
             free: BTreeSet::new(),
             options: options.clone(),
+            #[cfg(feature = "ebpf-log")]
+            loggers: Vec::new(),
             home,
         };
         this.find_slots()?;
@@ -193,6 +197,11 @@ impl Meters {
             lan.made_clsact = held[index].made_clsact;
             self.write_lan(index, lan)?;
             let mut object = load(&self.home, self.options.object, index as u32)?;
+            #[cfg(feature = "ebpf-log")]
+            match aya_log::EbpfLogger::init(&mut object) {
+                Ok(logger) => self.loggers.push(logger),
+                Err(error) => tracing::warn!(%error, "the programs log nothing"),
+            }
             let hook = self.options.hook;
             let how = attach::attach(&self.home, &mut object, &options.interface, hook, &lan)?;
             lan.hook = how.hook;
@@ -350,6 +359,14 @@ impl Meters {
         let word = |at: usize| Some(u32::from_ne_bytes(item.get(at..at + 4)?.try_into().ok()?));
         let octets = item.get(..6)?.try_into().ok()?;
         Some(Event { mac: Mac::new(octets), kind: word(8)?, ifindex: word(12)? })
+    }
+
+    /// Passes on what the programs have logged since.
+    pub fn flush_log(&mut self) {
+        #[cfg(feature = "ebpf-log")]
+        for logger in &mut self.loggers {
+            logger.flush();
+        }
     }
 
     /// Becomes readable when there is a hint.
