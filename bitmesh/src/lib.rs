@@ -2,6 +2,8 @@
 //!
 //! Shells do not know each other; only the agent's event loop wires them to the core.
 
+pub mod agent;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod doctor;

@@ -230,8 +230,7 @@ impl EventLoop {
 
     /// The prices that a grant is to be sold at.
     fn tariff(&self, grant: &Grant) -> Result<Tariff, String> {
-        let accounts = self.gateway.accounts();
-        let account = accounts.iter().find(|account| account.mac == grant.mac.0);
+        let account = self.gateway.account(grant.mac.0);
         let session = account.filter(|account| account.open).map(|account| account.tariff);
         tariff_of(grant.tariff.as_deref(), session, &self.config.tariffs)
     }
@@ -243,7 +242,7 @@ impl EventLoop {
     }
 
     fn status(&self) -> Result<Status, AgentError> {
-        let accounts = self.gateway.accounts();
+        let books = self.gateway.summary();
         let attachments = self.meters.attachments()?;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -257,8 +256,9 @@ impl EventLoop {
                 .into_iter()
                 .map(|a| Attachment { interface: a.interface, hook: a.hook })
                 .collect(),
-            accounts: accounts.len() as u64,
-            open: accounts.iter().filter(|account| account.open).count() as u64,
+            accounts: books.accounts as u64,
+            open: books.open as u64,
+            waiting: books.waiting as u64,
             unwritten_batches: self.unwritten + u64::from(self.stalled.is_some()),
         })
     }

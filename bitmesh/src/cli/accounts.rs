@@ -7,7 +7,10 @@ use super::args::{Agent, beside_the_point};
 use super::failure::Failure;
 use super::table::{Align, Table, Tone};
 use super::{human, output};
-use crate::control::{AccountLine, Request, Response};
+use crate::control::{AccountLine, Request, Response, State};
+
+/// A balance below this part of all that was credited is shown as low: one eighth.
+const LOW_FRACTION: u64 = 8;
 
 /// List the accounts: what was credited, charged, and is left
 #[derive(Args)]
@@ -75,19 +78,21 @@ fn show(accounts: &[AccountLine]) -> Table {
 
 /// The state of the gate, in a word.
 pub(super) const fn gate(account: &AccountLine) -> &'static str {
-    match (account.open, account.balance_msat) {
-        (false, _) => "closed",
-        (true, 0) => "empty",
-        (true, _) => "open",
+    match account.state {
+        State::Open => "open",
+        State::Closed => "closed",
+        State::Exhausted => "empty",
+        State::Waiting => "waiting",
     }
 }
 
 /// How the line of an account is shown.
 pub(super) const fn tone(account: &AccountLine) -> Tone {
-    match (account.open, account.balance_msat) {
-        (false, _) => Tone::Dim,
-        (true, 0) => Tone::Bad,
-        (true, left) if left < account.credited_msat / 8 => Tone::Careful,
-        (true, _) => Tone::Plain,
+    match account.state {
+        State::Open if account.balance_msat < account.credited_msat / LOW_FRACTION => Tone::Careful,
+        State::Open => Tone::Plain,
+        State::Closed => Tone::Dim,
+        State::Exhausted => Tone::Bad,
+        State::Waiting => Tone::Careful,
     }
 }

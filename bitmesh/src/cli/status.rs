@@ -30,13 +30,13 @@ impl StatusCommand {
 fn show(status: &Status) -> String {
     let gate =
         if status.adopted { "taken over from an earlier agent" } else { "made by this agent" };
-    let Status { version, pid, accounts, open, .. } = status;
+    let Status { version, pid, accounts, open, waiting, .. } = status;
     let uptime = human::seconds(status.uptime_seconds);
     let mut text = format!(
         "agent      {version}, process {pid}, up {uptime}\n\
          gate       {gate}, {} (epoch {})\n\
          database   {}, {} batches unwritten\n\
-         accounts   {accounts}, {open} open\n\n",
+         accounts   {accounts}, {open} open, {waiting} waiting for room\n\n",
         status.bpffs, status.epoch, status.database, status.unwritten_batches,
     );
     let mut table = Table::new(&[("INTERFACE", Align::Left), ("HOOK", Align::Left)]);

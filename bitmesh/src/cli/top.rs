@@ -1,5 +1,6 @@
 //! `bitmesh top`
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::args::Agent;
 use super::failure::Failure;
 use super::table::{Align, Table};
 use super::{human, output};
-use crate::control::AccountLine;
+use crate::control::{AccountLine, State};
 
 /// Back to the first place of the terminal, and erase what is below (ECMA-48 §8.3.21, §8.3.39).
 const CLEAR: &str = "\x1b[H\x1b[J";
@@ -107,7 +108,7 @@ fn rates(before: &[AccountLine], now: &[AccountLine], elapsed_ns: u64) -> Vec<Mo
         .collect();
     moving.sort_by_key(|line| {
         let bytes = line.uplink_bytes_per_second.saturating_add(line.downlink_bytes_per_second);
-        (std::cmp::Reverse(bytes), !line.account.open, line.account.mac)
+        (Reverse(bytes), line.account.state == State::Closed, line.account.mac)
     });
     moving
 }
@@ -139,7 +140,7 @@ fn render(moving: &[Moving], room: usize, colour: bool) -> String {
         ];
         table.push(tone(account), cells);
     }
-    let open = moving.iter().filter(|line| line.account.open).count();
+    let open = moving.iter().filter(|line| line.account.state != State::Closed).count();
     let hidden = moving.len().saturating_sub(room);
     let mut text = table.render(colour);
     text += &format!("{} accounts, {open} open", moving.len());
@@ -156,7 +157,8 @@ mod tests {
     fn account(mac: &str, bytes: u64, charged_msat: u64) -> AccountLine {
         AccountLine {
             mac: mac.parse().expect("valid"),
-            open: true,
+            state: State::Open,
+            session: 1,
             tariff: Some("default".into()),
             uplink_msat_per_mib: 0,
             downlink_msat_per_mib: 0,
@@ -164,8 +166,13 @@ mod tests {
             credited_msat: 100_000,
             charged_msat,
             balance_msat: 100_000 - charged_msat,
+            charged_for_bytes_msat: charged_msat,
+            charged_for_time_msat: 0,
+            rounding_msat: 0,
             uplink_bytes: bytes,
+            uplink_packets: 0,
             downlink_bytes: 2 * bytes,
+            downlink_packets: 0,
         }
     }
 

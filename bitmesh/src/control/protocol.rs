@@ -105,8 +105,10 @@ pub struct Status {
     pub attachments: Vec<Attachment>,
     /// Accounts that are known.
     pub accounts: u64,
-    /// Accounts whose gate is open.
+    /// Accounts with an open session.
     pub open: u64,
+    /// Those among them that the kernel has no room for.
+    pub waiting: u64,
     /// Batches that wait for the disk.
     pub unwritten_batches: u64,
 }
@@ -120,13 +122,29 @@ pub struct Attachment {
     pub hook: String,
 }
 
-/// One account. Amounts are rounded against the subscriber, to the msat.
+/// What an account is in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The gate is open.
+    Open,
+    /// The gate is closed; what is left stays on the account.
+    Closed,
+    /// The gate would be open, but not a whole msat is left.
+    Exhausted,
+    /// The gate will open as soon as the kernel has room.
+    Waiting,
+}
+
+/// One account, ever. `credited = balance + charged_for_bytes + charged_for_time + rounding`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountLine {
     /// Whose.
     pub mac: MacText,
-    /// Whether the gate is open.
-    pub open: bool,
+    /// What it is in a word.
+    pub state: State,
+    /// Number of the session, from 1.
+    pub session: u64,
     /// The name of its tariff; nothing if the configuration has none with these prices.
     pub tariff: Option<String>,
     /// Price of bytes from the subscriber.
@@ -135,14 +153,24 @@ pub struct AccountLine {
     pub downlink_msat_per_mib: u64,
     /// Price of time.
     pub msat_per_minute: u64,
-    /// All that was ever credited, in msat.
+    /// All that was credited, in msat.
     pub credited_msat: u64,
-    /// All that was ever charged, in msat.
-    pub charged_msat: u64,
-    /// What is left, in msat.
+    /// What is left, in msat, rounded down.
     pub balance_msat: u64,
-    /// Billed bytes from the subscriber, ever.
+    /// All that is no longer left, in msat: credited less balance.
+    pub charged_msat: u64,
+    /// What the bytes cost, in msat, rounded down.
+    pub charged_for_bytes_msat: u64,
+    /// What the time cost, in msat, rounded down.
+    pub charged_for_time_msat: u64,
+    /// What rounding took from the other lines, in msat: 0 to 2.
+    pub rounding_msat: u64,
+    /// Billed bytes from the subscriber.
     pub uplink_bytes: u64,
-    /// Billed bytes to the subscriber, ever.
+    /// Billed packets from the subscriber.
+    pub uplink_packets: u64,
+    /// Billed bytes to the subscriber.
     pub downlink_bytes: u64,
+    /// Billed packets to the subscriber.
+    pub downlink_packets: u64,
 }
