@@ -196,6 +196,7 @@ impl EventLoop {
     fn sample(&mut self) -> Result<(), AgentError> {
         let before = now();
         let samples = self.meters.sample()?;
+        self.meters.flush_log();
         self.gateway.handle_input(before, Input::Sampled(samples));
         Ok(())
     }

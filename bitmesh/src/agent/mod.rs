@@ -142,8 +142,8 @@ fn start(
     // The writer can't block here: there is room for every report that can be due.
     let writer = Writer::start(store, move |report| drop(tell.blocking_send(report)))?;
     let started = now();
-    let samples = meters.sample()?;
-    let gateway = Gateway::restore(started, meters.epoch(), snapshot, samples)?;
+    let held = meters.held()?;
+    let gateway = Gateway::restore(started, meters.epoch(), snapshot, held)?;
     EventLoop::new(config, gateway, meters, writer, reports, requests, started)
 }
 

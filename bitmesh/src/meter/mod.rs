@@ -25,7 +25,7 @@ use bitmesh_common::abi::{
     ABI_VERSION, ACCOUNT_CLOSED, ACCOUNT_OPEN, Account, Event, House, Lan, MAX_LANS, MAX_METERS,
     Mac, Meter,
 };
-use bitmesh_core::{AccountImage, Epoch, Reading, Sample, Units};
+use bitmesh_core::{AccountImage, BootTime, Epoch, Gate, Held, Reading, Sample, Tariff, Units};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
@@ -337,6 +337,24 @@ impl Meters {
             .map_err(MeterError::map("meters"))
     }
 
+    /// Reads all meters and the accounts beside them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::sample`].
+    pub fn held(&self) -> Result<Vec<Held>, MeterError> {
+        let held = |sample: Sample| {
+            let slot = self.slots.get(&sample.mac).map(|slot| self.accounts.read(*slot as usize));
+            let open = slot.filter(|account| {
+                account.state == ACCOUNT_OPEN && account.mac == sample.mac.word()
+            });
+            let gate =
+                open.map_or(Gate::Closed, |account| Gate::Open(image_of(sample.mac, &account)));
+            Held { sample, gate }
+        };
+        Ok(self.sample()?.into_iter().map(held).collect())
+    }
+
     /// How the LAN interfaces are attached.
     ///
     /// # Errors
@@ -464,6 +482,20 @@ fn account_of(image: &AccountImage) -> Account {
         msat_per_minute: image.tariff.msat_per_minute,
         start_ns: image.start.0,
         low_mark: image.low_mark.0,
+    }
+}
+
+fn image_of(mac: Mac, account: &Account) -> AccountImage {
+    AccountImage {
+        mac,
+        prepaid: Units(account.prepaid),
+        tariff: Tariff {
+            uplink_msat_per_mib: account.uplink_msat_per_mib,
+            downlink_msat_per_mib: account.downlink_msat_per_mib,
+            msat_per_minute: account.msat_per_minute,
+        },
+        start: BootTime(account.start_ns),
+        low_mark: Units(account.low_mark),
     }
 }
 
