@@ -143,7 +143,7 @@ fn render(moving: &[Moving], room: usize, colour: bool) -> String {
     let open = moving.iter().filter(|line| line.account.state != State::Closed).count();
     let hidden = moving.len().saturating_sub(room);
     let mut text = table.render(colour);
-    text += &format!("{} accounts, {open} open", moving.len());
+    text += &format!("accounts: {}, {open} open", moving.len());
     if hidden > 0 {
         text += &format!(", {hidden} not shown");
     }
@@ -204,6 +204,6 @@ mod tests {
         let now = [account(ALICE, 1, 0), account(BOB, 1, 0)];
         let text = render(&rates(&now, &now, 1), 1, false);
         assert_eq!(text.lines().count(), 3);
-        assert!(text.ends_with("2 accounts, 2 open, 1 not shown\n"), "{text}");
+        assert!(text.ends_with("accounts: 2, 2 open, 1 not shown\n"), "{text}");
     }
 }

@@ -15,6 +15,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
 use super::Check;
+use super::system::may_meter;
 use crate::meter::netlink;
 
 /// The handle of the clsact filters of BitMesh.
@@ -40,8 +41,14 @@ pub(super) fn examine(name: &str) -> Vec<Check> {
     };
     let mut checks = vec![what_it_is(name, &link), addresses(name, link.header.index)];
     checks.extend(bridge_port(name, &link));
-    checks.push(hooks(name));
-    checks.push(other_programs(name, &link));
+    if may_meter() {
+        checks.push(hooks(name));
+        checks.push(other_programs(name, &link));
+    } else {
+        let check = format!("{name} hooks");
+        let detail = "hooks and programs of others can't be seen";
+        checks.push(Check::warning(&check, detail, "run as root"));
+    }
     checks
 }
 
@@ -122,7 +129,7 @@ fn hooks(name: &str) -> Check {
         (true, false) => "tcx",
         (false, true) => "clsact",
         (false, false) => {
-            let cure = "run as root, on a kernel with tcx (6.6) or sch_ingress and cls_bpf";
+            let cure = "use a kernel with tcx (6.6), or with sch_ingress and cls_bpf";
             return Check::problem(&check, "neither tcx nor clsact", cure);
         }
     };

@@ -114,15 +114,16 @@ fn bpf_file_system(bpffs: &Path) -> Check {
 }
 
 fn rights() -> Check {
-    const CHECK: &str = "rights";
-    let needed = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON;
-    let held = capabilities(None).map(|sets| sets.effective);
-    match held {
-        Ok(held) if held.contains(needed) || held.contains(CapabilitySet::SYS_ADMIN) => {
-            Check::ok(CHECK, "BPF and network administration")
-        }
-        _ => Check::problem(CHECK, "no right to load programs", "run as root"),
+    if may_meter() {
+        return Check::ok("rights", "BPF and network administration");
     }
+    Check::problem("rights", "no right to load programs", "run as root")
+}
+
+/// Whether this process may load programs and see those of others.
+pub(super) fn may_meter() -> bool {
+    let needed = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON;
+    capabilities(None).is_ok_and(|held| held.effective.contains(needed))
 }
 
 fn monotonic_clock() -> Check {
