@@ -9,6 +9,7 @@
 //! ```
 
 mod account;
+pub mod channel;
 pub mod gateway;
 mod io;
 pub mod ledger;
