@@ -10,12 +10,14 @@
 //!
 //! One subscriber has a cable to `lan0`; several share a bridge `lan0`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use crate::counter::Counter;
 use crate::namespace::Namespace;
+use crate::wait::until;
 
 /// The LAN interface in the gateway's namespace.
 pub const LAN: &str = "lan0";
@@ -36,6 +38,9 @@ pub const INTERNET: [&str; 2] = ["10.99.0.2/32", "fd99::2/128"];
 
 /// Subscribers in one lab, at most: their addresses end in 10 and more.
 pub const MAX_SUBSCRIBERS: u8 = 64;
+
+/// How long one try for the first answer may take.
+const FIRST_ANSWER: Duration = Duration::from_millis(100);
 
 /// Someone with a device.
 #[derive(Debug)]
@@ -131,6 +136,7 @@ impl Lab {
         let lab = Self { subscribers, gateway, internet };
         lab.connect_lan()?;
         lab.connect_wan()?;
+        lab.wait_until_it_carries()?;
         Ok(lab)
     }
 
@@ -183,6 +189,22 @@ impl Lab {
         self.internet.ip("route add fd77::/64 via fd99::1")?;
         self.gateway.sysctl("ipv4/ip_forward", "1")?;
         self.gateway.sysctl("ipv6/conf/all/forwarding", "1")
+    }
+
+    /// The kernel may take a second until a new cable carries IPv6.
+    fn wait_until_it_carries(&self) -> Result<()> {
+        for server in [SERVER_V4, SERVER_V6] {
+            let listener = self.internet.enter(|| Ok(TcpListener::bind((server, 0))?))?;
+            let address = listener.local_addr()?;
+            for subscriber in &self.subscribers {
+                subscriber.namespace.enter(|| {
+                    until("the lab carries packets", || {
+                        Ok(TcpStream::connect_timeout(&address, FIRST_ANSWER).is_ok())
+                    })
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// A cable from a device of the gateway to `eth0` of another namespace.

@@ -28,6 +28,8 @@ impl Namespace {
         run(Command::new("ip").args(["netns", "add", &name]))
             .context("network namespaces need root: run it again with sudo -E")?;
         let made = Self { name };
+        // Addresses are ours alone: no second of waiting whether another has them.
+        made.sysctl("ipv6/conf/default/accept_dad", "0")?;
         made.ip("link set lo up")?;
         Ok(made)
     }

@@ -23,7 +23,7 @@ fn arrives(lab: &Lab, number: usize) -> Result<usize> {
 /// Everything that a gate could leave on the machine.
 fn traces(lab: &Lab, agent: Option<&Agent>) -> Result<Vec<String>> {
     let mut traces = vec![
-        lab.gateway.ip("-d link show")?,
+        lab.gateway.ip("link show")?,
         lab.gateway.run("tc", &["qdisc", "show"])?,
         lab.gateway.run("tc", &["filter", "show", "dev", LAN, "ingress"]).unwrap_or_default(),
         lab.gateway.run("tc", &["filter", "show", "dev", LAN, "egress"]).unwrap_or_default(),

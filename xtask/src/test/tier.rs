@@ -84,7 +84,7 @@ fn data_plane(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
 
 fn cargo_test(workspace: &Workspace, scale: Scale) -> Command {
     let mut cargo = workspace.cargo();
-    cargo.args(["test", "--quiet", "--no-fail-fast"]);
+    cargo.args(["test", "--quiet", "--no-fail-fast"]).env("RUST_LIB_BACKTRACE", "0");
     if scale == Scale::Soak {
         cargo.env("BITMESH_SOAK", "1");
     }
