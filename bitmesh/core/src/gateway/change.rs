@@ -28,6 +28,8 @@ pub(super) struct Change {
     /// Whether the session's start is to be kept as it is on disk: it was written by this
     /// change, or this change failed and puts things back.
     pub(super) start_stands: bool,
+    /// Whether it had the gate closed.
+    closed_gate: bool,
 }
 
 /// What a change is for.
@@ -86,7 +88,7 @@ pub(super) struct Moment {
 
 impl Change {
     pub(super) const fn new(asker: Option<RequestId>, goal: Goal) -> Self {
-        Self { asker, goal, step: Step::Reading, start_stands: false }
+        Self { asker, goal, step: Step::Reading, start_stands: false, closed_gate: false }
     }
 
     fn next(&self, account: Option<&Account>, at: Moment) -> Next {
@@ -294,22 +296,18 @@ impl Gateway {
             self.credits.remove(&credit.id);
         }
         let Some(change) = self.changes.remove(&mac) else { return };
-        let is_open = self.accounts.get(&mac).is_some_and(|account| account.state.open);
-        if matches!(change.goal, Goal::Hold) {
-            match change.asker {
-                // The credit is durable. Only the moment in which it was not is billed.
-                Some(_) => {
-                    self.go_on(mac, Change { start_stands: true, ..change }, self.moment());
-                }
-                None if is_open => self.try_later(mac),
-                None => {}
-            }
-            return;
+        // For a goal of `Hold` with an asker the credit is durable. What failed is to settle the
+        // time while it was not: that moment is billed.
+        let is_credited = matches!(change.goal, Goal::Hold) && change.asker.is_some();
+        if !is_credited {
+            self.reply(change.asker, Err(Refusal::NotDurable));
         }
-        self.reply(change.asker, Err(Refusal::NotDurable));
-        if is_open {
-            let back = Change { start_stands: true, ..Change::new(None, Goal::Hold) };
+        if change.closed_gate || is_credited {
+            let asker = change.asker.filter(|_| is_credited);
+            let back = Change { start_stands: true, ..Change::new(asker, Goal::Hold) };
             self.go_on(mac, back, self.moment());
+        } else if self.is_unheld(mac) {
+            self.try_later(mac);
         }
     }
 
@@ -317,8 +315,10 @@ impl Gateway {
         let Some(account) = self.accounts.get_mut(&sample.mac) else { return };
         account.observe(now, sample.reading);
         let closing = |change: &&Change| change.step == Step::Closing;
-        let Some(change) = self.changes.get(&sample.mac).filter(closing).copied() else { return };
+        let change = self.changes.get(&sample.mac).filter(closing).copied();
+        let Some(mut change) = change else { return };
         account.held = None;
+        change.closed_gate = true;
         let at = Moment { read_at: Some(now), ..self.moment() };
         self.go_on(sample.mac, change, at);
     }
@@ -344,7 +344,9 @@ impl Gateway {
     }
 
     fn try_later(&mut self, mac: Mac) {
-        self.waiting.insert((self.now.after(RETRY_AFTER), mac));
+        if !self.waiting.iter().any(|(_, waiting)| *waiting == mac) {
+            self.waiting.insert((self.now.after(RETRY_AFTER), mac));
+        }
     }
 
     fn finish(&mut self, mac: Mac, change: Change) {

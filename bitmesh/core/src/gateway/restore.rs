@@ -74,6 +74,8 @@ impl Gateway {
         gateway.load_usages(&snapshot.usages)?;
         let held = held.into_iter().map(Into::into).map(|held: Held| (held.sample.mac, held));
         gateway.adopt(&held.collect());
+        // What was used while no agent ran must not wait for the next sample.
+        gateway.persist_usage();
         gateway.hold_all();
         Ok(gateway)
     }

@@ -44,7 +44,7 @@ impl Gateway {
     }
 
     /// Sends what changed since it was last written to the disk, one batch at a time.
-    fn persist_usage(&mut self) {
+    pub(super) fn persist_usage(&mut self) {
         if self.usage_in_flight {
             return;
         }
@@ -89,7 +89,7 @@ impl Gateway {
     }
 
     /// Whether this account's session is open, but not in the kernel as it is on disk.
-    fn is_unheld(&self, mac: Mac) -> bool {
+    pub(super) fn is_unheld(&self, mac: Mac) -> bool {
         self.accounts.get(&mac).is_some_and(|account| {
             account.state.open
                 && account.held_session().is_none_or(|held| held.prepaid != account.prepaid())
