@@ -153,6 +153,20 @@ pub struct Lan {
     pub open_ports: [u32; MAX_OPEN_PORTS],
 }
 
+/// What a subscriber counts of its own traffic. Only the kernel writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Bytes at the IP layer to somebody beyond the gateway.
+    pub uplink_bytes: u64,
+    /// Packets to somebody beyond the gateway, as they are on the wire.
+    pub uplink_packets: u64,
+    /// Bytes at the IP layer from somebody beyond the gateway.
+    pub downlink_bytes: u64,
+    /// Packets from somebody beyond the gateway, as they are on the wire.
+    pub downlink_packets: u64,
+}
+
 /// [`Lan::hook`]: tcx links, which are pinned.
 pub const HOOK_TCX: u32 = 1;
 /// [`Lan::hook`]: clsact filters, which stay on the interface.
@@ -192,6 +206,7 @@ const _: () = {
     assert!(size_of::<Meter>() == 104);
     assert!(size_of::<Account>() == 64);
     assert!(size_of::<Stranger>() == 32);
+    assert!(size_of::<Tally>() == 32);
     assert!(size_of::<House>() == 16);
     assert!(size_of::<Event>() == 16);
     assert!(size_of::<Lan>() == 12 + MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
@@ -199,7 +214,7 @@ const _: () = {
 
 #[cfg(feature = "agent")]
 mod pod {
-    use super::{Account, Event, House, Lan, Mac, Meter, Stranger};
+    use super::{Account, Event, House, Lan, Mac, Meter, Stranger, Tally};
 
     macro_rules! pod {
         ($($record:ty),*) => { $(
@@ -210,5 +225,5 @@ mod pod {
         )* };
     }
 
-    pod!(Account, Event, House, Lan, Mac, Meter, Stranger);
+    pod!(Account, Event, House, Lan, Mac, Meter, Stranger, Tally);
 }

@@ -121,6 +121,22 @@ pub fn classify_downlink<F: Frame>(
     billed(frame, &ip)
 }
 
+/// The class of a frame that a subscriber received through the gateway at `lan`, as far as it can
+/// tell: what comes from the gateway's own address is free. What it sends has the class that
+/// [`classify_uplink`] gives it.
+#[inline(always)]
+pub fn classify_received<F: Frame>(frame: &F, link: &Link, lan: &Lan) -> Result<Class, Unparsed> {
+    if link.ethertype == ethertype::ARP || link.ethertype == ethertype::EAPOL {
+        return Ok(Class::Free);
+    }
+    let ip = Ip::parse(frame, link)?;
+    match ip.source(frame) {
+        Some(source) if !lan.holds_address(ip.is_v4, &source) => billed(frame, &ip),
+        Some(_) => Ok(Class::Free),
+        None => Err(Unparsed::Truncated),
+    }
+}
+
 #[inline(always)]
 fn billed<F: Frame>(frame: &F, ip: &Ip) -> Result<Class, Unparsed> {
     let wire = ip.on_wire(frame)?;
@@ -186,12 +202,20 @@ impl Lan {
     #[inline(always)]
     #[must_use]
     pub fn holds(&self, ip: &Ip) -> bool {
+        self.holds_address(ip.is_v4, &ip.destination)
+    }
+
+    /// Whether this is an address of this interface; an IPv4 address takes the first four bytes.
+    #[inline(always)]
+    #[must_use]
+    pub fn holds_address(&self, is_v4: bool, address: &[u8; 16]) -> bool {
+        let v4 = [address[0], address[1], address[2], address[3]];
         let mut i = 0;
         while i < MAX_LAN_ADDRESSES {
-            let held = if ip.is_v4 {
-                ip.destination_v4() == self.ipv4[i] && self.ipv4[i] != [0; 4]
+            let held = if is_v4 {
+                v4 == self.ipv4[i] && v4 != [0; 4]
             } else {
-                ip.destination == self.ipv6[i] && self.ipv6[i] != [0; 16]
+                *address == self.ipv6[i] && *address != [0; 16]
             };
             if held {
                 return true;

@@ -280,6 +280,21 @@ impl Ip {
         })
     }
 
+    /// The source; an IPv4 address takes the first four bytes.
+    #[inline(always)]
+    pub fn source<F: Frame>(&self, frame: &F) -> Option<[u8; 16]> {
+        if !self.is_v4 {
+            return frame.read::<16>(self.offset + 8);
+        }
+        let four = frame.read::<4>(self.offset + 12)?;
+        let mut source = [0; 16];
+        source[0] = four[0];
+        source[1] = four[1];
+        source[2] = four[2];
+        source[3] = four[3];
+        Some(source)
+    }
+
     /// The destination of an IPv4 packet.
     #[inline(always)]
     #[must_use]

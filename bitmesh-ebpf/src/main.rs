@@ -13,6 +13,7 @@ mod atomic;
 mod bill;
 mod maps;
 mod skb;
+mod tally;
 
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::classifier;
@@ -50,6 +51,20 @@ pub fn uplink(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn downlink(ctx: TcContext) -> i32 {
     judge_downlink(&Skb::new(&ctx)).into()
+}
+
+/// What a subscriber sends: counted, never stopped.
+#[classifier]
+pub fn count_sent(ctx: TcContext) -> i32 {
+    tally::count_sent(&Skb::new(&ctx));
+    Verdict::Pass.into()
+}
+
+/// What a subscriber receives: counted, never stopped.
+#[classifier]
+pub fn count_received(ctx: TcContext) -> i32 {
+    tally::count_received(&Skb::new(&ctx));
+    Verdict::Pass.into()
 }
 
 #[inline(always)]

@@ -5,7 +5,7 @@ use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
 use bitmesh_common::abi::{
     Account, EVENTS_BYTES, Event, House, Lan, MAX_LANS, MAX_METERS, MAX_STRANGERS, Mac, Meter,
-    Stranger,
+    Stranger, Tally,
 };
 
 /// `BPF_F_MMAPABLE`: the agent maps the array and stores into it.
@@ -34,6 +34,10 @@ pub static LANS: Array<Lan, MAX_LANS> = Array::new();
 /// Which life of the maps this is.
 #[btf_map(name = "house")]
 pub static HOUSE: Array<House, 1> = Array::new();
+
+/// What a subscriber counts of its own traffic.
+#[btf_map(name = "tally")]
+pub static TALLY: Array<Tally, 1> = Array::new();
 
 /// Setting its element makes the kernel wait until no program that ran then still runs: that is how
 /// the agent knows that no packet is in flight. No program reads it.

@@ -9,4 +9,5 @@ pub mod control;
 pub mod doctor;
 pub mod mac;
 pub mod meter;
+pub mod payer;
 pub mod store;

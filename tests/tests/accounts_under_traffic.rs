@@ -58,7 +58,9 @@ fn account(number: u16, round: u64) -> AccountImage {
     match number {
         PAID => image(number, 1, BYTES * u64::from(PACKETS) + growth),
         UNPAID => image(number, 1_000, BYTES * 500 + growth),
-        CHANGING if (round / ROUNDS_A_CHANGE).is_multiple_of(2) => image(number, 1_000, BYTES * 1_000 - 1),
+        CHANGING if (round / ROUNDS_A_CHANGE).is_multiple_of(2) => {
+            image(number, 1_000, BYTES * 1_000 - 1)
+        }
         CHANGING => image(number, 2_000, BYTES * 2_000 - 1),
         _ => image(number, 1, round),
     }

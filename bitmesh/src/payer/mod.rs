@@ -1,0 +1,3 @@
+//! The subscriber's agent.
+
+pub mod counter;
