@@ -10,28 +10,28 @@
 
 mod accounts;
 mod attach;
+mod convert;
 mod error;
 mod home;
 mod lan;
 pub(crate) mod netlink;
+mod object;
 
 use std::collections::{BTreeSet, HashMap as StdHashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
 use bitmesh_common::abi::{
-    ABI_VERSION, ACCOUNT_CLOSED, ACCOUNT_OPEN, Account, Event, House, Lan, MAX_LANS, MAX_METERS,
-    Mac, Meter,
+    ACCOUNT_CLOSED, ACCOUNT_OPEN, Account, Event, House, Lan, MAX_LANS, MAX_METERS, Mac, Meter,
 };
-use bitmesh_core::{AccountImage, BootTime, Epoch, Gate, Held, Reading, Sample, Tariff, Units};
-use rustix::rand::{GetRandomFlags, getrandom};
+use bitmesh_core::{AccountImage, Epoch, Gate, Held, Sample};
 use serde::{Deserialize, Serialize};
 
 use self::accounts::AccountArray;
-use self::error::describe;
-use self::home::{Home, MAPS};
+use self::convert::{account_of, image_of, sample_of};
+use self::home::Home;
+use self::object::{Grace, found, load, take};
 
 pub use self::error::MeterError;
 pub(crate) use self::home::is_bpffs;
@@ -421,93 +421,6 @@ impl Meters {
         removed.extend(home.remove()?.iter().map(|pin| pin.display().to_string()));
         Ok(removed)
     }
-}
-
-/// Loads the object with its maps pinned, for the LAN interface at `index`.
-fn load(home: &Home, object: &[u8], index: u32) -> Result<Ebpf, MeterError> {
-    let mut loader = EbpfLoader::new();
-    for name in MAPS {
-        loader.map_pin_path(name, home.pin(name));
-    }
-    loader.override_global("LAN_INDEX", &index, true);
-    // Pages of register states help nobody but who changes the programs.
-    loader.verifier_log_level(VerifierLogLevel::STATS);
-    loader.load(object).map_err(|error| MeterError::Load(describe(&error)))
-}
-
-/// Names a new life of the maps.
-fn found(maps: &mut Ebpf) -> Result<House, MeterError> {
-    let mut epoch = [0; 8];
-    getrandom(&mut epoch, GetRandomFlags::empty())
-        .map_err(|error| MeterError::Map { map: "house", error: error.to_string() })?;
-    let house = House { abi_version: ABI_VERSION, epoch: u64::from_ne_bytes(epoch) };
-    let mut array: Array<_, House> =
-        Array::try_from(take(maps, "house")?).map_err(MeterError::map("house"))?;
-    array.set(0, house, 0).map_err(MeterError::map("house"))?;
-    Ok(house)
-}
-
-fn take(object: &mut Ebpf, name: &'static str) -> Result<Map, MeterError> {
-    object.take_map(name).ok_or_else(|| MeterError::Load(format!("the object has no map `{name}`")))
-}
-
-/// Waits until no program that runs now still runs.
-struct Grace {
-    outer: ArrayOfMaps<MapData, Array<MapData, u64>>,
-    inner: Array<MapData, u64>,
-}
-
-impl Grace {
-    fn new(maps: &mut Ebpf) -> Result<Self, MeterError> {
-        let outer =
-            ArrayOfMaps::try_from(take(maps, "grace")?).map_err(MeterError::map("grace"))?;
-        let inner = Array::create(1, 0).map_err(MeterError::map("grace"))?;
-        Ok(Self { outer, inner })
-    }
-
-    /// The kernel promises that after an inner map was replaced no program uses the old one, and
-    /// waits for that (`maybe_wait_bpf_programs`). Some tens of milliseconds.
-    fn wait(&mut self) -> Result<(), MeterError> {
-        self.outer.set(0, &self.inner, 0).map_err(MeterError::map("grace"))
-    }
-}
-
-fn account_of(image: &AccountImage) -> Account {
-    Account {
-        mac: image.mac.word(),
-        state: ACCOUNT_OPEN,
-        prepaid: image.prepaid.0,
-        uplink_msat_per_mib: image.tariff.uplink_msat_per_mib,
-        downlink_msat_per_mib: image.tariff.downlink_msat_per_mib,
-        msat_per_minute: image.tariff.msat_per_minute,
-        start_ns: image.start.0,
-        low_mark: image.low_mark.0,
-    }
-}
-
-fn image_of(mac: Mac, account: &Account) -> AccountImage {
-    AccountImage {
-        mac,
-        prepaid: Units(account.prepaid),
-        tariff: Tariff {
-            uplink_msat_per_mib: account.uplink_msat_per_mib,
-            downlink_msat_per_mib: account.downlink_msat_per_mib,
-            msat_per_minute: account.msat_per_minute,
-        },
-        start: BootTime(account.start_ns),
-        low_mark: Units(account.low_mark),
-    }
-}
-
-fn sample_of(mac: Mac, meter: &Meter) -> Sample {
-    let reading = Reading {
-        uplink_bytes: meter.uplink_bytes,
-        uplink_packets: meter.uplink_packets,
-        downlink_bytes: meter.downlink_bytes,
-        downlink_packets: meter.downlink_packets,
-        spent: Units(meter.spent),
-    };
-    Sample { mac, reading }
 }
 
 impl AsFd for Meters {
