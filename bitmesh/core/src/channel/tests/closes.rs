@@ -1,3 +1,5 @@
+//! Closes of all kinds and the refund: sizes, amounts, refusals.
+
 use bitcoin::FeeRate;
 
 use super::*;

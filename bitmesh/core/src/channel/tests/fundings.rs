@@ -1,3 +1,5 @@
+//! Terms, addresses and fundings: what is refused and what is pinned.
+
 use super::*;
 
 #[test]

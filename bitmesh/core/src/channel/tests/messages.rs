@@ -1,3 +1,5 @@
+//! Messages: what a signature covers.
+
 use bitcoin::hashes::{Hash, sha256};
 
 use super::super::message::*;

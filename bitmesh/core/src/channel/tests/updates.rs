@@ -1,3 +1,5 @@
+//! Updates: what is credited, what is refused, what the payer signs.
+
 use super::*;
 
 /// Refuses `update` and shows that nothing changed.
