@@ -1,0 +1,95 @@
+//! What the doctor says about a chain source.
+
+use bitcoin::Network;
+
+use super::ChainSource;
+use super::event::{Features, Truc};
+use crate::doctor::{Check, Verdict};
+
+/// Looks at a chain source and says what is wrong with it and how to mend it. Changes nothing on
+/// the chain.
+pub fn examine(source: &mut impl ChainSource, network: Network) -> Vec<Check> {
+    const CHECK: &str = "bitcoin node";
+    let looked = source.check(network).and_then(|()| Ok((source.tip()?, source.features()?)));
+    match looked {
+        Ok((tip, features)) => {
+            let detail = format!("{} on {network}, block {}", features.name, tip.block.height);
+            let mut checks = vec![check(CHECK, Verdict::Ok, &detail, None)];
+            checks.extend(judge(&features));
+            checks
+        }
+        Err(error) => {
+            let (detail, cure) = split(&error.to_string());
+            vec![check(CHECK, Verdict::Problem, &detail, Some(&cure))]
+        }
+    }
+}
+
+/// What a source's features mean for channels.
+#[must_use]
+pub fn judge(features: &Features) -> Vec<Check> {
+    vec![truc(features.truc), mempool(features)]
+}
+
+fn truc(truc: Truc) -> Check {
+    const CHECK: &str = "bitcoin node TRUC";
+    const CURE: &str = "start it with -corepolicy=1 or -mempooltruc=enforce (Bitcoin Knots)";
+    match truc {
+        Truc::Enforced => check(CHECK, Verdict::Ok, "enforced: closes can't be pinned", None),
+        Truc::NotEnforced => check(
+            CHECK,
+            Verdict::Warning,
+            "not enforced (BIP 431): this node does not see closes as the rest of the network does",
+            Some(CURE),
+        ),
+        Truc::Refused => {
+            let cure = format!("{CURE}, or use Bitcoin Core 28 or newer");
+            let detail = "version-3 transactions are refused: no channel can be closed";
+            check(CHECK, Verdict::Problem, detail, Some(&cure))
+        }
+        Truc::Unknown => {
+            let detail = "the node does not say whether it enforces TRUC (BIP 431)";
+            check(CHECK, Verdict::Warning, detail, Some("use Bitcoin Core 28 or newer"))
+        }
+    }
+}
+
+fn mempool(features: &Features) -> Check {
+    const CHECK: &str = "bitcoin node mempool";
+    if features.sees_mempool && features.knows_fees {
+        return check(CHECK, Verdict::Ok, "seen, and fees are known", None);
+    }
+    let detail = "not seen: fees are guessed, and credit before confirmation is not possible";
+    check(CHECK, Verdict::Warning, detail, Some("start the node without -blocksonly"))
+}
+
+fn check(name: &str, verdict: Verdict, detail: &str, cure: Option<&str>) -> Check {
+    let cure = cure.map(str::to_owned);
+    Check { check: name.to_owned(), verdict, detail: detail.to_owned(), cure }
+}
+
+/// An error's complaint and its cure.
+fn split(error: &str) -> (String, String) {
+    let (detail, cure) = error.rsplit_once(": ").unwrap_or((error, "see the node's log"));
+    (detail.to_owned(), cure.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_does_not_enforce_truc_is_complained_of_with_a_cure() {
+        for (seen, verdict) in [
+            (Truc::Enforced, Verdict::Ok),
+            (Truc::NotEnforced, Verdict::Warning),
+            (Truc::Refused, Verdict::Problem),
+            (Truc::Unknown, Verdict::Warning),
+        ] {
+            let found = truc(seen);
+            assert_eq!(found.verdict, verdict);
+            assert_eq!(found.cure.is_none(), verdict == Verdict::Ok, "{found:?}");
+        }
+        assert!(truc(Truc::NotEnforced).cure.unwrap().contains("-corepolicy=1"));
+    }
+}

@@ -1,0 +1,54 @@
+//! What a [`Follower`](super::Follower) asks of a full node.
+
+use bitcoin::{BlockHash, Network, OutPoint, Transaction, Txid};
+
+use super::error::ChainError;
+use super::event::{Block, Broadcast, Features, FeeEstimate, Tip};
+
+/// An output that is not spent, in chain or mempool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Its transaction is in the mempool.
+    InMempool,
+    /// Its transaction is in this block of the best chain.
+    Confirmed(Block),
+}
+
+/// A node with a whole chain and a mempool: questions that it answers at once, without memory.
+///
+/// All methods fail with the reason why the node can't answer.
+#[allow(clippy::missing_errors_doc)]
+pub trait Node {
+    /// Makes sure that the node is on this chain and ready.
+    fn check(&mut self, network: Network) -> Result<(), ChainError>;
+
+    /// The newest block of the best chain.
+    fn tip(&mut self) -> Result<Tip, ChainError>;
+
+    /// What the node can do.
+    fn features(&mut self) -> Result<Features, ChainError>;
+
+    /// The block of the best chain at this height, or none above the tip.
+    fn hash_at(&mut self, height: u32) -> Result<Option<BlockHash>, ChainError>;
+
+    /// A block of the best chain; `height` is for the message if it is pruned.
+    fn block(&mut self, hash: BlockHash, height: u32) -> Result<bitcoin::Block, ChainError>;
+
+    /// Every transaction in the mempool.
+    fn mempool_txids(&mut self) -> Result<Vec<Txid>, ChainError>;
+
+    /// These transactions, as far as they are in the mempool.
+    fn mempool_transactions(&mut self, txids: &[Txid]) -> Result<Vec<Transaction>, ChainError>;
+
+    /// The transactions in the mempool that spend these outpoints.
+    fn mempool_spenders(&mut self, outpoints: &[OutPoint]) -> Result<Vec<Txid>, ChainError>;
+
+    /// The output, unless it is unknown or spent, be it in the mempool.
+    fn unspent(&mut self, outpoint: &OutPoint) -> Result<Option<Output>, ChainError>;
+
+    /// As [`super::ChainSource::fee_rate`].
+    fn fee_rate(&mut self, target_blocks: u16) -> Result<FeeEstimate, ChainError>;
+
+    /// As [`super::ChainSource::broadcast`].
+    fn broadcast(&mut self, transaction: &Transaction) -> Result<Broadcast, ChainError>;
+}
