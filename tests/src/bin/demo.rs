@@ -37,10 +37,16 @@ fn demonstrate(show: Show, keep: bool) -> Result<Outcome> {
     let interrupted = watch_for_interruption()?;
     let stage = Stage::set(show, &interrupted)?;
     let outcome = stage.play()?;
+    // The result is the last line for a program, and the hints are for people.
+    if !show.json {
+        show.outcome(&outcome);
+    }
     if keep {
         stage.keep();
     }
-    show.outcome(&outcome);
+    if show.json {
+        show.outcome(&outcome);
+    }
     Ok(outcome)
 }
 

@@ -30,7 +30,7 @@ impl Show {
     /// Says what happens next.
     pub fn say(self, event: &str, text: &str) {
         if self.json {
-            self.line(&json!({ "event": event, "text": text }));
+            self.line(&json!({ "event": event, "text": text.trim() }));
         } else {
             println!("{text}");
         }

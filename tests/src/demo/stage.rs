@@ -175,7 +175,10 @@ impl<'a> Stage<'a> {
             ("the meters", format!("bpftool map dump pinned {}/meters", house.bpffs.display())),
             ("a live table", format!("{bitmesh} top")),
             ("more credit", format!("{bitmesh} grant {} --msat 1000000", bob.mac_text())),
-            ("Bob's device", format!("nsenter --net=/run/netns/{} bash", names[2])),
+            (
+                "a shell on Bob's device (his internet is 10.99.0.2)",
+                format!("nsenter --net=/run/netns/{} bash", names[2]),
+            ),
             ("what the agent says", format!("tail -f {}", house.log().display())),
             (
                 "the end of it",
