@@ -3,6 +3,7 @@
 use bitmesh_common::abi::Mac;
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::channels::{ChannelCommand, ChannelInput, ChannelResult};
 use crate::record::{CreditId, Record};
 use crate::tariff::Tariff;
 use crate::units::{BootTime, MilliSat, Units};
@@ -129,6 +130,8 @@ pub enum Input {
     AccountSet(Mac),
     /// The kernel has no room for this account: the other answer to [`Command::SetAccount`].
     NoRoom(Mac),
+    /// Something about channels.
+    Channel(ChannelInput),
     /// Nothing but the time.
     Tick,
 }
@@ -174,6 +177,15 @@ pub enum Command {
         /// What.
         result: Result<Answer, Refusal>,
     },
+    /// Tell the asker of a [`ChannelInput`].
+    ChannelReply {
+        /// Whom.
+        request: RequestId,
+        /// What.
+        result: ChannelResult,
+    },
+    /// Something about channels.
+    Channel(ChannelCommand),
 }
 
 /// What became of a request.

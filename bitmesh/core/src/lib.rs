@@ -10,6 +10,7 @@
 
 mod account;
 pub mod channel;
+mod channel_record;
 pub mod gateway;
 mod io;
 pub mod ledger;
@@ -17,8 +18,16 @@ mod record;
 mod tariff;
 mod units;
 mod view;
+pub mod wire;
 
 pub use bitmesh_common::abi::Mac;
+pub use channel_record::{
+    ChannelEnd, ChannelPhase, ChannelState, ChannelUpdate, CloseTx, Frozen, Funding, Meter,
+    SpendKind,
+};
+pub use gateway::channels::{
+    ChannelAnswer, ChannelCommand, ChannelInput, ChannelPolicy, ChannelResult, Entropy, Purpose,
+};
 pub use gateway::{Gateway, RestoreError};
 pub use io::{
     AccountImage, Answer, BatchId, Command, Gate, Held, Input, Reading, Refusal, RequestId, Sample,

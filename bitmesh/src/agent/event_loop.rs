@@ -293,6 +293,8 @@ impl EventLoop {
                     self.requests.reply(request, result);
                     continue;
                 }
+                // This agent gives the core no policy for channels, so it has none.
+                Command::Channel(_) | Command::ChannelReply { .. } => continue,
             };
             self.gateway.handle_input(now(), input);
         }

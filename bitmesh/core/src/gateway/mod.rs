@@ -7,6 +7,7 @@
 //! An account goes through one change at a time; see [`change`] for its steps.
 
 mod change;
+pub mod channels;
 mod request;
 mod restore;
 mod usage;
@@ -114,6 +115,7 @@ impl Gateway {
             Input::Closed(sample) => self.closed(now, &sample),
             Input::AccountSet(mac) => self.account_set(mac),
             Input::NoRoom(mac) => self.no_room(mac),
+            Input::Channel(input) => self.channel_input(input),
             Input::Tick => {}
         }
         self.sample_if_due();

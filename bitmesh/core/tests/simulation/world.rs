@@ -300,6 +300,9 @@ impl World {
             Command::CloseAccount(mac) => Input::Closed(self.kernel.close(self.now, mac)),
             Command::Sample => return self.sample(),
             Command::Reply { request, result } => return self.take_reply(request, result),
+            Command::Channel(_) | Command::ChannelReply { .. } => {
+                return Err(format!("nobody asked for channels: {command:?}"));
+            }
         };
         self.check()?;
         if self.dies() { Ok(()) } else { self.tell_of(self.now, input) }

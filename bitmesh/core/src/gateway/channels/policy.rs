@@ -1,0 +1,33 @@
+//! What the operator decides about channels.
+
+use bitcoin::{Amount, Network};
+
+use crate::channel::{OutputScript, Seed};
+
+/// The operator's terms for new channels, and the secret behind all of them.
+#[derive(Debug)]
+pub struct ChannelPolicy {
+    /// The chain.
+    pub network: Network,
+    /// Where the keys come from. It never changes while there are channels.
+    pub seed: Seed,
+    /// Where closes of new channels pay to.
+    pub payout_script: OutputScript,
+    /// The least that a channel holds.
+    pub min_capacity: Amount,
+    /// The most that a channel holds.
+    pub max_capacity: Amount,
+    /// What the first update credits at least, if a close is not dearer.
+    pub min_first_update: Amount,
+    /// How many times the present feerate the first update pays for a close.
+    pub headroom: u64,
+    /// The most that the payer's change pays to the fee of a cooperative close.
+    pub max_close_fee: Amount,
+    /// Blocks from the open to the expiry.
+    pub lock_blocks: u32,
+    /// Blocks before the expiry in which there is no credit.
+    pub margin_blocks: u32,
+    /// Confirmations of the funding before there is credit. 0 is not advised: any unconfirmed
+    /// funding can be replaced.
+    pub confirmations: u32,
+}
