@@ -22,6 +22,10 @@ mod mempool;
 mod node;
 mod watch;
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+#[cfg(any(test, feature = "fake-chain"))]
+pub mod fake;
 use bitcoin::{FeeRate, Network, OutPoint, ScriptBuf, Transaction};
 
 pub use self::cursor::{CURSOR_BLOCKS, Cursor, CursorError};
