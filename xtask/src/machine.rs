@@ -24,6 +24,10 @@ pub(crate) const NETWORK: &[Need] = &[
 /// What a build of C code inside a crate takes.
 pub(crate) const COMPILER: &[Need] = &[Need { program: "cc", package: "gcc libc6-dev" }];
 
+/// What unpacking Debian packages takes.
+pub(crate) const PACKAGES: &[Need] =
+    &[Need { program: "apt-get", package: "apt" }, Need { program: "dpkg-deb", package: "dpkg" }];
+
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// Says what is missing unless this runs as root.

@@ -2,6 +2,7 @@
 //!
 //! Each command sets up what it needs, and says so in a line.
 
+mod bitcoind;
 mod build_ebpf;
 mod demo;
 mod instructions;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Outcome;
 use crate::workspace::Workspace;
-use crate::{machine, process, tidy};
+use crate::{bitcoind, machine, process, tidy};
 
 /// A kind of test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -20,7 +20,12 @@ pub(crate) enum Tier {
     Sim,
     /// The real agent in network namespaces, under real traffic.
     DataPlane,
+    /// The payment channel against a real Bitcoin node, on regtest.
+    Payments,
 }
+
+/// Cross-crate tests whose names end so are of the payments tier, all others of the data plane.
+const ON_REGTEST: &str = "_on_regtest";
 
 /// How much of the large counts to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +41,8 @@ const ONE_AT_A_TIME: &[&str] = &["--test-threads=1"];
 
 impl Tier {
     /// All of them, quickest first.
-    pub(crate) const ALL: &[Self] = &[Self::Tidy, Self::Unit, Self::Sim, Self::DataPlane];
+    pub(crate) const ALL: &[Self] =
+        &[Self::Tidy, Self::Unit, Self::Sim, Self::Payments, Self::DataPlane];
 
     /// Its name on the command line.
     pub(crate) const fn name(self) -> &'static str {
@@ -45,6 +51,7 @@ impl Tier {
             Self::Unit => "unit",
             Self::Sim => "sim",
             Self::DataPlane => "data-plane",
+            Self::Payments => "payments",
         }
     }
 
@@ -67,6 +74,7 @@ impl Tier {
                 count(cargo.args((scale == Scale::Soak).then_some("--release")))
             }
             Self::DataPlane => data_plane(workspace, scale),
+            Self::Payments => payments(workspace, scale),
         }
     }
 }
@@ -78,8 +86,40 @@ fn data_plane(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
     let mut agent = workspace.cargo();
     process::run(agent.args(["build", "--quiet", "--package", "bitmesh", "--bins"]))?;
     let mut cargo = cargo_test(workspace, scale);
-    cargo.args(["--package", "bitmesh-tests", "--lib", "--bins", "--test", "*", "--"]);
-    count(cargo.args(ONE_AT_A_TIME))
+    cargo.args(["--package", "bitmesh-tests", "--lib", "--bins"]);
+    for test in cross_crate(workspace, |name| !name.ends_with(ON_REGTEST))? {
+        cargo.args(["--test", &test]);
+    }
+    count(cargo.arg("--").args(ONE_AT_A_TIME))
+}
+
+fn payments(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
+    let node = bitcoind::prepare(workspace)?;
+    let mut cargo = cargo_test(workspace, scale);
+    cargo.env(bitcoind::BITCOIND_EXE, node).args(["--package", "bitmesh-tests"]);
+    for test in cross_crate(workspace, |name| name.ends_with(ON_REGTEST))? {
+        cargo.args(["--test", &test]);
+    }
+    count(&mut cargo)
+}
+
+/// Names of the tests in `tests/tests`.
+fn cross_crate(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(workspace.root.join("tests/tests"))? {
+        let path = file?.path();
+        let is_test = path.extension().is_some_and(|extension| extension == "rs")
+            || path.join("main.rs").is_file();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if is_test && wanted(&name) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        bail!("there are no such tests in tests/tests");
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn cargo_test(workspace: &Workspace, scale: Scale) -> Command {
