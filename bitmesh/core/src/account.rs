@@ -191,3 +191,66 @@ impl Account {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bitmesh_common::abi::Mac;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ledger::ByKind;
+    use crate::units::MilliSat;
+
+    const EPOCH: Epoch = Epoch(1);
+
+    fn account(credited: u64, settled: u64, msat_per_minute: u64) -> Account {
+        let tariff = Tariff { msat_per_minute, ..Tariff::default() };
+        let mut account = Account::new(AccountState {
+            mac: Mac::new([2, 0, 0, 0, 0, 1]),
+            revision: 1,
+            session: 1,
+            open: true,
+            tariff,
+            epoch: EPOCH,
+            start: BootTime(0),
+            time_settled: Units(settled),
+        });
+        account.credits = ByKind { grants: MilliSat(credited), ..ByKind::default() };
+        account.held = Some(account.image(BootTime(0)));
+        account
+    }
+
+    #[test]
+    fn a_balance_is_low_when_an_eighth_of_what_was_left_is_left() {
+        let mut account = account(80, 0, 0);
+        assert_eq!(account.image(BootTime(0)).low_mark, MilliSat(70).units());
+        account.reading.spent = MilliSat(40).units();
+        account.held = None;
+        assert_eq!(account.image(BootTime(0)).low_mark, MilliSat(75).units());
+    }
+
+    proptest! {
+        /// Whatever the meter says and when, and however much was settled before.
+        #[test]
+        fn charges_only_grow_and_never_exceed_the_credits(
+            credited in 1..1_000_000_u64,
+            settled in 0..=1_000_u64,
+            msat_per_minute in 0..10_000_000_u64,
+            samples in prop::collection::vec((0..100_000_000_000_u64, 0..1_u64 << 40), 1..20),
+        ) {
+            let settled = settled.min(credited) << 20;
+            let mut account = account(credited, settled, msat_per_minute);
+            let prepaid = account.prepaid();
+            let mut last = account.charges().total();
+            for (now, spent) in samples {
+                // The kernel never spends more than it holds.
+                let reading = Reading { spent: Units(spent).min(prepaid), ..Reading::default() };
+                account.observe(BootTime(now), reading);
+                let total = account.charges().total();
+                prop_assert!(total >= last, "{total:?} after {last:?}");
+                prop_assert!(total <= account.credits.total().units());
+                last = total;
+            }
+        }
+    }
+}

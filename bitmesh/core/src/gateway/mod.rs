@@ -10,6 +10,8 @@ mod change;
 pub mod channels;
 mod request;
 mod restore;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

@@ -114,16 +114,11 @@ impl World {
 
     fn grant(&mut self) -> Result<(), Violation> {
         let mac = self.random_mac();
-        let known = self
-            .store
-            .credits
-            .values()
-            .filter(|credit| credit.mac == mac && credit.kind == CreditKind::Grant);
-        let known: Vec<Credit> = known.copied().collect();
+        let known = self.paid.iter().filter(|(_, (of, _))| *of == mac);
+        let known: Vec<_> = known.map(|(id, (_, amount))| (*id, *amount)).collect();
         let repeated = !known.is_empty() && self.rng.random_bool(0.2);
         let (id, amount) = if repeated {
-            let credit = known[self.rng.random_range(0..known.len())];
-            (credit.id, credit.amount)
+            known[self.rng.random_range(0..known.len())]
         } else {
             let most = [50, 5_000, 200_000][self.rng.random_range(0..3)];
             (CreditId(self.rng.random()), MilliSat(self.rng.random_range(1..most)))
