@@ -11,6 +11,8 @@ import pathlib
 import re
 import sys
 
+sys.dont_write_bytecode = True
+
 from bips import (
     G, N, Tx, Wrong, bech32m, bip32_hardened, bytes32, cbytes, key_agg, mul, musig_session,
     need, partial_verify, scalar, schnorr_verify, script_number, sighash, tagged, tap_branch,

@@ -3,6 +3,8 @@
 //! `tests/vectors/channel.json` is what other implementations check; `tests/vectors/check.py` is
 //! one. Made anew with `BITMESH_WRITE_VECTORS=1 cargo test -p bitmesh-core --test channel_vectors`.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod closes;
 mod fixture;
 mod messages;
