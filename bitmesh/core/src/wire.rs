@@ -350,6 +350,19 @@ pub struct UpdateAccepted {
     pub balance_msat: MilliSat,
 }
 
+/// What the gateway says on a channel's stream. The payer says an [`UpdateBody`] a message; each is
+/// answered once, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum StreamMessage {
+    /// The update is durable and counts.
+    Accepted(UpdateAccepted),
+    /// The update was refused; nothing was changed.
+    Refused(ApiError),
+    /// The session as it is now, unasked.
+    Session(SessionView),
+}
+
 /// 32 bytes for the next [`CloseRequest`], good for a short time and for one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
