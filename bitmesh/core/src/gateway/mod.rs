@@ -4,7 +4,7 @@
 //! is known to be. So no batch builds on another whose fate is open, and one that fails changes
 //! nothing, whatever came after it.
 //!
-//! An account goes through one change at a time; see [`change`] for its steps.
+//! An account goes through one change at a time; its steps are told in `change.rs`.
 
 mod change;
 pub mod channels;
