@@ -350,8 +350,12 @@ pub enum MessageError {
     /// The signature is not that key's over these fields.
     #[error("the signature does not hold for this message and this key")]
     Forged,
+    /// The agreement is not what was offered.
+    #[error("{0} of the agreement is not as offered: don't take it, ask for a new offer")]
+    NotAsOffered(&'static str),
 }
 
 reasons!(MessageError {
+    Self::NotAsOffered(_) => "not_as_offered",
     Self::Forged => "forged",
 });

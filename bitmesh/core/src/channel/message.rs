@@ -211,6 +211,33 @@ pub struct Agreement {
     pub mac: Mac,
 }
 
+impl Agreement {
+    /// Checks that nothing but what was left open (keys, scripts, the expiry) differs from the
+    /// offer. The expiry is for who knows the chain's height: it is to be at most
+    /// [`Offer::lock_blocks`] away.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError::NotAsOffered`] names the first field that differs.
+    pub fn check_against(&self, offer: &Offer) -> Result<(), MessageError> {
+        let terms = &self.terms;
+        let fields = [
+            ("offer", self.offer == offer.digest()),
+            ("network", terms.network == offer.network),
+            ("tariff", self.tariff == offer.tariff),
+            ("min_capacity_sat", terms.min_capacity == offer.min_capacity),
+            ("max_capacity_sat", terms.max_capacity == offer.max_capacity),
+            ("min_first_update_sat", terms.min_first_update == offer.min_first_update),
+            ("max_close_fee_sat", terms.max_close_fee == offer.max_close_fee),
+            ("margin_blocks", terms.margin_blocks == offer.margin_blocks),
+        ];
+        match fields.iter().find(|(_, same)| !same) {
+            Some((field, _)) => Err(MessageError::NotAsOffered(field)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Message for Agreement {
     const TAG: &'static str = "BitMesh/agreement/v1";
 

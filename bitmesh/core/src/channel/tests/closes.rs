@@ -324,4 +324,14 @@ proptest::proptest! {
             proptest::prop_assert_eq!(again.unwrap(), plan);
         }
     }
+
+    #[test]
+    fn no_numbers_of_the_other_side_make_a_plan_panic(charges: u64, fee: u64, near in 0..200_000u64) {
+        for (charges, fee) in [(charges, fee), (near, fee), (charges, near), (near, near / 3)] {
+            let plan = CooperativePlan::new(&funded(1), SpendPath::KeyPath, sat(charges), sat(fee));
+            let Ok(plan) = plan else { continue };
+            let settled = plan.settlement();
+            proptest::prop_assert_eq!(settled.payout + settled.change + settled.fee, sat(CAPACITY));
+        }
+    }
 }

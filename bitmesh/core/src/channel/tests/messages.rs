@@ -6,6 +6,8 @@ use super::super::message::*;
 use super::*;
 use crate::{Mac, Tariff};
 
+type Change = fn(&mut Agreement);
+
 fn session(role: Role) -> SessionSecret {
     Seed::new([3; 32]).session_secret(Network::Regtest, role, 1).unwrap()
 }
@@ -18,6 +20,45 @@ fn agreement() -> Agreement {
         payer_session_key: session(Role::Payer).public_key(),
         payee_session_key: session(Role::Payee).public_key(),
         mac: Mac::new([2, 0, 0, 0, 0, 0xab]),
+    }
+}
+
+fn offer() -> Offer {
+    let terms = terms(1);
+    Offer {
+        network: terms.network,
+        gateway_key: session(Role::Payee).public_key(),
+        tariff: agreement().tariff,
+        min_capacity: terms.min_capacity,
+        max_capacity: terms.max_capacity,
+        min_first_update: terms.min_first_update,
+        max_close_fee: terms.max_close_fee,
+        lock_blocks: 144,
+        margin_blocks: terms.margin_blocks,
+        confirmations: 1,
+        valid_until_unix_s: 1,
+        challenge: Challenge([4; 32]),
+    }
+}
+
+#[test]
+fn an_agreement_that_differs_from_the_offer_is_refused_by_the_field() {
+    let agreed = Agreement { offer: offer().digest(), ..agreement() };
+    assert_eq!(agreed.check_against(&offer()), Ok(()));
+    let changes: [(&str, Change); 8] = [
+        ("offer", |a| a.offer = sha256::Hash::hash(b"another")),
+        ("network", |a| a.terms.network = Network::Bitcoin),
+        ("tariff", |a| a.tariff.downlink_msat_per_mib += 1),
+        ("min_capacity_sat", |a| a.terms.min_capacity += Amount::ONE_SAT),
+        ("max_capacity_sat", |a| a.terms.max_capacity += Amount::ONE_SAT),
+        ("min_first_update_sat", |a| a.terms.min_first_update += Amount::ONE_SAT),
+        ("max_close_fee_sat", |a| a.terms.max_close_fee += Amount::ONE_SAT),
+        ("margin_blocks", |a| a.terms.margin_blocks += 1),
+    ];
+    for (field, change) in changes {
+        let mut changed = agreed.clone();
+        change(&mut changed);
+        assert_eq!(changed.check_against(&offer()), Err(MessageError::NotAsOffered(field)));
     }
 }
 
@@ -56,7 +97,7 @@ fn a_message_holds_for_its_key_and_its_fields_alone() {
 #[test]
 fn every_term_of_an_agreement_is_signed() {
     let digest = agreement().digest();
-    let changes: [fn(&mut Agreement); 16] = [
+    let changes: [Change; 16] = [
         |a| a.offer = sha256::Hash::hash(b"another"),
         |a| a.tariff.uplink_msat_per_mib += 1,
         |a| a.tariff.msat_per_minute += 1,
