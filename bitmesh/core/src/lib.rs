@@ -14,6 +14,7 @@ mod channel_record;
 pub mod gateway;
 mod io;
 pub mod ledger;
+pub mod payer;
 mod record;
 mod tariff;
 mod units;
