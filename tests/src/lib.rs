@@ -10,6 +10,7 @@ pub mod lab;
 pub mod namespace;
 pub mod objects;
 pub mod pins;
+pub mod regtest;
 pub mod scale;
 pub mod tcp;
 pub mod udp;

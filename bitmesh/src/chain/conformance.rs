@@ -163,11 +163,13 @@ fn disconnected(events: &[ChainEvent]) -> Vec<Block> {
 
 /// The transactions that came to the mempool.
 fn seen(events: &[ChainEvent]) -> Vec<&TxMatch> {
-    let came = |event| match event {
-        &ChainEvent::MempoolSeen(ref found) => Some(found),
-        _ => None,
-    };
-    events.iter().filter_map(came).collect()
+    let mut found = Vec::new();
+    for event in events {
+        if let ChainEvent::MempoolSeen(came) = event {
+            found.push(came);
+        }
+    }
+    found
 }
 
 /// The transactions that left the mempool other than into a block.

@@ -283,8 +283,8 @@ impl Ledger {
             }
             value_in = value_in.checked_add(value).unwrap_or(Amount::MAX_MONEY);
         }
-        let value_out = transaction.output.iter().map(|output| output.value);
-        let value_out = value_out.fold(Some(Amount::ZERO), |sum, value| sum?.checked_add(value));
+        let mut value_out = transaction.output.iter().map(|output| output.value);
+        let value_out = value_out.try_fold(Amount::ZERO, Amount::checked_add);
         value_out
             .and_then(|value_out| value_in.checked_sub(value_out))
             .ok_or((Refusal::Invalid, "bad-txns-in-belowout"))
