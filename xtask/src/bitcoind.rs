@@ -29,6 +29,12 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const NOT_NEEDED: &[&str] =
     &["systemd", "libsystemd-shared", "debconf", "gcc-", "openssl-provider"];
 
+/// Prints where the program is.
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    println!("{}", prepare(workspace)?.display());
+    Ok(())
+}
+
 /// The program of a node: the one that is named, one on the search path, or a new one.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     if let Some(named) = std::env::var_os(BITCOIND_EXE) {

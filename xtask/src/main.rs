@@ -31,6 +31,8 @@ enum Command {
     BuildEbpf(build_ebpf::Args),
     /// Shows a gateway sell a connection, from the first packet to the last that is paid for.
     Demo(demo::Args),
+    /// Prints the path of a Bitcoin node's program; unpacks one if there is none.
+    Bitcoind,
     /// Runs the tests: all tiers, or one.
     Test(test::Args),
     /// Runs the tests with large counts.
@@ -45,6 +47,7 @@ fn main() -> anyhow::Result<()> {
     match args.command {
         Command::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
         Command::Demo(args) => demo::run(&workspace, &args),
+        Command::Bitcoind => bitcoind::run(&workspace),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Soak(args) => soak::run(&workspace, &args),
         Command::Tidy => tidy::run(&workspace),
