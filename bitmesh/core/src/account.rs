@@ -1,10 +1,12 @@
 //! One account: what is durable, what the kernel holds, what was charged.
 
+use crate::channel_record::{ChannelUpdate, Meter};
 use crate::io::{AccountImage, Reading};
-use crate::ledger::{Charges, Credits, Statement};
-use crate::record::{AccountState, Credit, Epoch, Record, Usage};
+use crate::ledger::{Charges, Credits, Statement, Withdrawals};
+use crate::record::{AccountState, Credit, CreditKind, Epoch, Record, Usage};
 use crate::tariff::Tariff;
-use crate::units::{BootTime, Units};
+use crate::units::{BootTime, MilliSat, Units};
+use crate::wire::ChannelId;
 
 /// The kernel announces a low balance when this fraction of what was left is left: one eighth.
 pub(crate) const LOW_FRACTION: u64 = 8;
@@ -14,8 +16,10 @@ pub(crate) const LOW_FRACTION: u64 = 8;
 pub(crate) struct Account {
     /// As it is on disk.
     pub(crate) state: AccountState,
-    /// As they are on disk.
+    /// As they are on disk: all that ever came in.
     pub(crate) credits: Credits,
+    /// What closes of channels took out, as it is on disk.
+    pub(crate) withdrawals: Withdrawals,
     /// The sum of earlier epochs, as it is on disk. Its `spent` was charged then.
     pub(crate) earlier: Reading,
     /// The newest reading of this epoch.
@@ -33,19 +37,62 @@ pub(crate) struct Account {
 pub(crate) struct Draft {
     /// The new state, if it changes.
     pub(crate) state: Option<AccountState>,
-    /// The new credit, if there is one.
-    pub(crate) credit: Option<Credit>,
+    /// The new money, if there is some.
+    pub(crate) money: Option<Money>,
     /// The usage up to the change, if it is settled.
     pub(crate) usage: Option<Usage>,
+    /// The channel that takes no updates from then on.
+    pub(crate) freeze: Option<Freeze>,
+}
+
+/// Money that comes in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Money {
+    /// A credit of its own.
+    Credit(Credit),
+    /// A channel's newest update, and how much more it credits than the one before.
+    Update {
+        /// The update.
+        update: ChannelUpdate,
+        /// What it adds.
+        added: MilliSat,
+    },
+}
+
+impl Money {
+    const fn kind_and_amount(&self) -> (CreditKind, MilliSat) {
+        match self {
+            Self::Credit(credit) => (credit.kind, credit.amount),
+            Self::Update { added, .. } => (CreditKind::Channel, *added),
+        }
+    }
+
+    const fn record(&self) -> Record {
+        match self {
+            Self::Credit(credit) => Record::Credit(*credit),
+            Self::Update { update, .. } => Record::Update(*update),
+        }
+    }
+}
+
+/// What a channel owes in the end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Freeze {
+    /// Which channel.
+    pub(crate) channel: ChannelId,
+    /// What it pays of the charges.
+    pub(crate) charged: Units,
+    /// What the meter said.
+    pub(crate) meter: Meter,
 }
 
 impl Draft {
-    /// What has to be durable.
+    /// What has to be durable, but for the row of a channel.
     pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
         let state = self.state.map(Record::Account);
         let usage = self.usage.map(Record::Usage);
-        let credit = self.credit.map(Record::Credit);
-        [state, usage, credit].into_iter().flatten()
+        let money = self.money.as_ref().map(Money::record);
+        [state, usage, money].into_iter().flatten()
     }
 }
 
@@ -55,6 +102,7 @@ impl Account {
         Self {
             state,
             credits: Credits::default(),
+            withdrawals: Withdrawals::default(),
             earlier: Reading::default(),
             reading: Reading::default(),
             time_charged: state.time_settled,
@@ -73,7 +121,28 @@ impl Account {
 
     /// The books at the newest reading.
     pub(crate) fn statement(&self) -> Statement {
-        Statement::new(&self.credits, self.charges())
+        Statement::new(&self.credits, self.charges(), self.withdrawals)
+    }
+
+    /// All that ever came in and was not taken out again: charges are at most this.
+    pub(crate) fn covered(&self) -> Units {
+        self.credits.total().units().saturating_sub(self.withdrawals.total())
+    }
+
+    /// What an open channel with this credit pays of the charges: what nothing else covers.
+    pub(crate) fn charged_to_channel(&self, credit: MilliSat) -> Units {
+        let others = self.covered().saturating_sub(credit.units());
+        self.charges().total().saturating_sub(others).min(credit.units())
+    }
+
+    /// What was used by the newest reading.
+    pub(crate) const fn meter(&self) -> Meter {
+        let all = self.earlier.plus(&self.reading);
+        Meter {
+            uplink_bytes: all.uplink_bytes,
+            downlink_bytes: all.downlink_bytes,
+            time_charged: self.time_charged,
+        }
     }
 
     /// The image that the kernel holds of the session as it is on disk.
@@ -103,7 +172,7 @@ impl Account {
             self.time_charged.max(settled.saturating_add(due)).min(settled.saturating_add(left))
         });
         let spent = self.earlier.spent.saturating_add(self.reading.spent);
-        served.min(self.credits.total().units().saturating_sub(spent))
+        served.min(self.covered().saturating_sub(spent))
     }
 
     /// Whether the session in the kernel sells time, so that being cut off must stop the clock.
@@ -126,11 +195,7 @@ impl Account {
 
     /// All that this epoch's meter may spend, by what is on disk.
     pub(crate) fn prepaid(&self) -> Units {
-        self.credits
-            .total()
-            .units()
-            .saturating_sub(self.earlier.spent)
-            .saturating_sub(self.state.time_settled)
+        self.covered().saturating_sub(self.earlier.spent).saturating_sub(self.state.time_settled)
     }
 
     /// The image that the kernel must hold.
@@ -182,9 +247,10 @@ impl Account {
             self.state = state;
             self.time_charged = self.time_charged.max(state.time_settled);
         }
-        if let Some(credit) = draft.credit {
+        if let Some(money) = draft.money {
+            let (kind, amount) = money.kind_and_amount();
             // The sum was checked when the credit was asked for, and nothing came between.
-            self.credits = self.credits.with(credit.kind, credit.amount).unwrap_or(self.credits);
+            self.credits = self.credits.with(kind, amount).unwrap_or(self.credits);
         }
         if let Some(usage) = draft.usage {
             self.persisted = (usage.reading, usage.time_charged);

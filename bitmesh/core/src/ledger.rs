@@ -79,8 +79,47 @@ impl Charges {
     }
 }
 
+/// What closes of channels took out of an account, beyond the charges. Whole satoshi, but for the
+/// rounding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Withdrawals {
+    /// Not used, and on its way back: the close is not confirmed, or not for long.
+    pub settling: MilliSat,
+    /// Not used, and returned by a confirmed close or refund.
+    pub returned: MilliSat,
+    /// Not used, and taken by the payer's share of a close's fee.
+    pub fees: MilliSat,
+    /// Not used, and gone with the funding.
+    pub undone: MilliSat,
+    /// From charges to whole satoshi: what the gateway got beyond them.
+    pub rounding: Units,
+}
+
+impl Withdrawals {
+    /// All of it. Saturates.
+    #[must_use]
+    pub fn total(&self) -> Units {
+        [self.settling, self.returned, self.fees, self.undone]
+            .iter()
+            .fold(self.rounding, |sum, line| sum.saturating_add(line.units()))
+    }
+
+    /// These and others. Saturates.
+    #[must_use]
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            settling: MilliSat(self.settling.0.saturating_add(other.settling.0)),
+            returned: MilliSat(self.returned.0.saturating_add(other.returned.0)),
+            fees: MilliSat(self.fees.0.saturating_add(other.fees.0)),
+            undone: MilliSat(self.undone.0.saturating_add(other.undone.0)),
+            rounding: self.rounding.saturating_add(other.rounding),
+        }
+    }
+}
+
 /// The books in whole msat, each line rounded down, with a line of its own for the rounding:
-/// `credits = balance + charged_for_bytes + charged_for_time + rounding`.
+/// `credits = balance + charged_for_bytes + charged_for_time + settling + returned + fees +
+/// undone + rounding`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statement {
     /// What is left, rounded down.
@@ -89,21 +128,29 @@ pub struct Statement {
     pub charged_for_bytes: MilliSat,
     /// What the time cost, rounded down.
     pub charged_for_time: MilliSat,
-    /// What rounding took from the three lines above: 0 to 2 msat.
+    /// What closes took out, but for their rounding.
+    pub withdrawals: Withdrawals,
+    /// What rounding took from the lines above: 0 to 2 msat, and less than a satoshi and a msat
+    /// for each channel that was closed.
     pub rounding: MilliSat,
 }
 
 impl Statement {
-    /// Draws the balance. Charges are at most the credits: that is the account's promise.
+    /// Draws the balance. Charges and withdrawals are at most the credits: that is the account's
+    /// promise.
     #[must_use]
-    pub fn new(credits: &Credits, charges: Charges) -> Self {
+    pub fn new(credits: &Credits, charges: Charges, withdrawals: Withdrawals) -> Self {
         let total = credits.total();
-        let balance = total.units().saturating_sub(charges.total()).floor();
+        let left = total.units().saturating_sub(withdrawals.total());
+        let balance = left.saturating_sub(charges.total()).floor();
         let charged_for_bytes = charges.bytes.floor();
         let charged_for_time = charges.time.floor();
-        let lines = balance.0 + charged_for_bytes.0 + charged_for_time.0;
+        let Withdrawals { settling, returned, fees, undone, .. } = withdrawals;
+        let lines =
+            [balance, charged_for_bytes, charged_for_time, settling, returned, fees, undone];
+        let lines = lines.iter().fold(0_u64, |sum, line| sum.saturating_add(line.0));
         let rounding = MilliSat(total.0.saturating_sub(lines));
-        Self { balance, charged_for_bytes, charged_for_time, rounding }
+        Self { balance, charged_for_bytes, charged_for_time, withdrawals, rounding }
     }
 }
 
@@ -154,7 +201,7 @@ mod tests {
     fn rounding_has_its_own_line() {
         let credits = Credits { grants: MilliSat(2), ..Credits::default() };
         let charges = Charges { bytes: Units(1), time: Units(1) };
-        let statement = Statement::new(&credits, charges);
+        let statement = Statement::new(&credits, charges, Withdrawals::default());
         assert_eq!(statement.balance, MilliSat(1));
         assert_eq!(statement.rounding, MilliSat(1));
     }
@@ -162,7 +209,7 @@ mod tests {
     proptest! {
         #[test]
         fn balance_and_charges_and_rounding_are_the_credits((credits, charges) in books()) {
-            let s = Statement::new(&credits, charges);
+            let s = Statement::new(&credits, charges, Withdrawals::default());
             let sum = s.balance.0 + s.charged_for_bytes.0 + s.charged_for_time.0 + s.rounding.0;
             prop_assert_eq!(sum, credits.total().0);
             prop_assert!(s.rounding <= MilliSat(2));

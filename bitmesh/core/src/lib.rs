@@ -27,13 +27,14 @@ pub use channel_record::{
     SpendKind,
 };
 pub use gateway::channels::{
-    ChannelAnswer, ChannelCommand, ChannelInput, ChannelPolicy, ChannelResult, Entropy, Purpose,
+    ChannelAnswer, ChannelCommand, ChannelInput, ChannelLine, ChannelPolicy, ChannelResult,
+    Entropy, PolicyError, Purpose,
 };
 pub use gateway::{Gateway, RestoreError};
 pub use io::{
     AccountImage, Answer, BatchId, Command, Gate, Held, Input, Reading, Refusal, RequestId, Sample,
 };
-pub use ledger::{ByKind, Charges, Credits, Statement};
+pub use ledger::{ByKind, Charges, Credits, Statement, Withdrawals};
 pub use record::{AccountState, Credit, CreditId, CreditKind, Epoch, Record, Snapshot, Usage};
 pub use tariff::{Tariff, TariffError};
 pub use units::{BootTime, MilliSat, Units};

@@ -6,9 +6,11 @@
 use bitmesh_common::abi::Mac;
 use serde::{Deserialize, Serialize};
 
+use crate::channel_record::{ChannelState, ChannelUpdate};
 use crate::io::Reading;
 use crate::tariff::Tariff;
 use crate::units::{BootTime, MilliSat, Units};
+use crate::wire::ChannelId;
 
 /// One life of the kernel's meters: from their creation to a reboot or a teardown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,7 +82,7 @@ pub struct Usage {
 }
 
 /// One line of a batch that is made durable as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// Append; ignore if the identity is known.
     Credit(Credit),
@@ -88,6 +90,14 @@ pub enum Record {
     Account(AccountState),
     /// Replace that epoch's, unless its counters are older.
     Usage(Usage),
+    /// The highest key index that was ever used. Replace, unless it is lower.
+    KeyIndex(u32),
+    /// Replace, unless the revision is older.
+    Channel(Box<ChannelState>),
+    /// Replace that channel's, unless its change is larger.
+    Update(ChannelUpdate),
+    /// Remove a channel that never had an update.
+    Forget(ChannelId),
 }
 
 /// All that was durable when the agent started, in no order.
@@ -99,4 +109,10 @@ pub struct Snapshot {
     pub accounts: Vec<AccountState>,
     /// The newest usage of every account in every epoch.
     pub usages: Vec<Usage>,
+    /// The highest key index that was ever used.
+    pub key_index: Option<u32>,
+    /// The newest state of every channel.
+    pub channels: Vec<ChannelState>,
+    /// The newest update of every channel that has one.
+    pub updates: Vec<ChannelUpdate>,
 }

@@ -56,7 +56,20 @@ pub struct AccountView {
     /// What the time cost, rounded down.
     #[serde(rename = "charged_for_time_msat")]
     pub charged_for_time: MilliSat,
-    /// What rounding took from the three lines above, so that they sum up to the credits.
+    /// Prepaid and not used, and on its way back with a close that is not final yet.
+    #[serde(rename = "settling_msat")]
+    pub settling: MilliSat,
+    /// Prepaid and not used, and returned by a close.
+    #[serde(rename = "returned_msat")]
+    pub returned: MilliSat,
+    /// Prepaid and not used, and taken by the payer's share of a close's fee.
+    #[serde(rename = "close_fees_msat")]
+    pub close_fees: MilliSat,
+    /// Credited and not used, and gone with a funding that was undone.
+    #[serde(rename = "undone_msat")]
+    pub undone: MilliSat,
+    /// What rounding took from the lines above, so that they sum up to the credits: to the msat,
+    /// and in closes to the satoshi.
     #[serde(rename = "rounding_msat")]
     pub rounding: MilliSat,
 }
@@ -101,6 +114,10 @@ impl AccountView {
             balance: statement.balance,
             charged_for_bytes: statement.charged_for_bytes,
             charged_for_time: statement.charged_for_time,
+            settling: statement.withdrawals.settling,
+            returned: statement.withdrawals.returned,
+            close_fees: statement.withdrawals.fees,
+            undone: statement.withdrawals.undone,
             rounding: statement.rounding,
         }
     }
@@ -144,6 +161,6 @@ pub(crate) fn mac_text(mac: Mac) -> String {
     mac.octets.map(|octet| format!("{octet:02x}")).join(":")
 }
 
-fn serialize_mac<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize_mac<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&mac_text(*mac))
 }

@@ -463,7 +463,7 @@ pub struct ApiError {
     /// The newest update that the gateway holds, where that helps: a payer that was restored from
     /// an old state goes on from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub newest: Option<UpdateBody>,
+    pub newest: Option<Box<UpdateBody>>,
 }
 
 impl ApiError {

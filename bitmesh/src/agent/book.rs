@@ -66,7 +66,7 @@ mod tests {
         };
         let (id, kind, amount) = (CreditId(1), CreditKind::Grant, MilliSat(10));
         let credits = vec![Credit { id, mac, kind, amount }];
-        let snapshot = Snapshot { credits, accounts: vec![account], usages: Vec::new() };
+        let snapshot = Snapshot { credits, accounts: vec![account], ..Snapshot::default() };
         // Half a msat is spent: the balance is rounded down, and the rounding is shown.
         let reading =
             Reading { downlink_bytes: 1 << 19, spent: Units(1 << 19), ..Reading::default() };

@@ -96,7 +96,12 @@ pub fn what_is_durable_survives_a_crash<S: Durable>(mut store: S) {
     let records = vec![Record::Credit(credit), Record::Account(account), Record::Usage(usage)];
     write(&mut store, records);
     let store = store.crash();
-    let expected = Snapshot { credits: vec![credit], accounts: vec![account], usages: vec![usage] };
+    let expected = Snapshot {
+        credits: vec![credit],
+        accounts: vec![account],
+        usages: vec![usage],
+        ..Snapshot::default()
+    };
     assert_eq!(store.load(), expected, "all of the batch survives");
     assert_eq!(store.current_epoch(), Some(EPOCH), "the epoch survives");
 }

@@ -4,6 +4,7 @@
 //! It commits all batches that wait in one transaction, so that a slow disk is asked once for
 //! many payments.
 
+mod channel_rows;
 mod error;
 mod lock;
 mod rows;

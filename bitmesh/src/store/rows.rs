@@ -8,6 +8,7 @@ use bitmesh_core::{
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, Row, named_params};
 
+use super::channel_rows;
 use super::u64_value::Stored;
 
 const ADD_CREDIT: &str = "
@@ -41,12 +42,17 @@ const PUT_USAGE: &str = "
 ///
 /// # Errors
 ///
-/// Fails if the disk does, or if usage belongs to an epoch that was never begun.
+/// Fails if the disk does, if usage belongs to an epoch that was never begun, or an update to a
+/// channel that is not there.
 pub(super) fn write(db: &Connection, record: &Record) -> rusqlite::Result<()> {
     match record {
         Record::Credit(credit) => write_credit(db, credit),
         Record::Account(account) => write_account(db, account),
         Record::Usage(usage) => write_usage(db, usage),
+        Record::KeyIndex(index) => channel_rows::write_key_index(db, *index),
+        Record::Channel(state) => channel_rows::write_channel(db, state),
+        Record::Update(update) => channel_rows::write_update(db, update),
+        Record::Forget(id) => channel_rows::forget(db, *id),
     }
 }
 
@@ -101,6 +107,9 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<Snapshot> {
         credits: all(db, "SELECT * FROM credits", credit)?,
         accounts: all(db, "SELECT * FROM accounts", account)?,
         usages: all(db, "SELECT * FROM usages", usage)?,
+        key_index: channel_rows::key_index(db)?,
+        channels: all(db, "SELECT * FROM channels", channel_rows::channel)?,
+        updates: all(db, "SELECT * FROM channel_updates", channel_rows::update)?,
     })
 }
 
@@ -153,7 +162,7 @@ fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {
     })
 }
 
-fn number(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+pub(super) fn number(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     row.get::<_, Stored>(column).map(|Stored(number)| number)
 }
 

@@ -187,7 +187,7 @@ fn a_database_of_a_newer_version_is_refused_untouched() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{} was written by a newer bitmesh (version 2, this one knows up to 1): run that one",
+            "{} was written by a newer bitmesh (version 3, this one knows up to 2): run that one",
             path.display()
         )
     );

@@ -9,18 +9,20 @@
 
 use bitmesh_common::abi::Mac;
 
+use super::channels::ChannelWrite;
 use super::{Gateway, RETRY_AFTER};
-use crate::account::{Account, Draft};
+use crate::account::{Account, Draft, Freeze, Money};
 use crate::io::{AccountImage, Answer, BatchId, Command, Refusal, RequestId, Sample};
-use crate::record::{AccountState, Credit, Epoch, Record, Usage};
+use crate::record::{AccountState, Epoch, Record, Usage};
 use crate::tariff::Tariff;
-use crate::units::{BootTime, Units};
+use crate::units::{BootTime, MilliSat, Units};
+use crate::wire::ChannelId;
 
 /// A change under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
     /// Who gets the reply.
-    pub(super) asker: Option<RequestId>,
+    pub(super) asker: Asker,
     /// What it is for.
     pub(super) goal: Goal,
     /// What it waits for.
@@ -32,11 +34,24 @@ pub(super) struct Change {
     closed_gate: bool,
 }
 
+/// Who wants to know what becomes of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Nobody.
+    Nobody,
+    /// Somebody who asked once.
+    Request(RequestId),
+    /// Those who wait for this channel.
+    Channel(ChannelId),
+}
+
 /// What a change is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Goal {
-    /// More credit, and a session under this tariff.
-    Credit(Credit, Tariff),
+    /// More credit, from this account's subscriber or for it, and a session under this tariff.
+    Credit(Mac, Money, Tariff),
+    /// No session, and no updates on this channel any more, which has this credit.
+    Freeze(ChannelId, MilliSat),
     /// No session.
     Stop,
     /// The kernel holds the session that is on disk.
@@ -63,6 +78,8 @@ pub(super) enum PendingBatch {
     Usage(Vec<Usage>),
     /// Changes of accounts.
     Changes(Vec<(Mac, Draft)>),
+    /// Rows of channels.
+    Channel(ChannelWrite),
 }
 
 /// The next thing to do for a change.
@@ -87,17 +104,22 @@ pub(super) struct Moment {
 }
 
 impl Change {
-    pub(super) const fn new(asker: Option<RequestId>, goal: Goal) -> Self {
+    pub(super) const fn new(asker: Asker, goal: Goal) -> Self {
         Self { asker, goal, step: Step::Reading, start_stands: false, closed_gate: false }
     }
 
     fn next(&self, account: Option<&Account>, at: Moment) -> Next {
         match (account, self.goal) {
-            (None, Goal::Credit(credit, tariff)) => {
-                Next::Persist(Box::new(opening(credit, tariff, at)))
+            (None, Goal::Credit(mac, money, tariff)) => {
+                Next::Persist(Box::new(opening(mac, money, tariff, at)))
             }
-            (None, Goal::Stop | Goal::Hold) => Next::Finish,
-            (Some(account), Goal::Credit(credit, tariff)) => crediting(account, credit, tariff, at),
+            (None, Goal::Freeze(..) | Goal::Stop | Goal::Hold) => Next::Finish,
+            (Some(account), Goal::Credit(_, money, tariff)) => {
+                crediting(account, money, tariff, at)
+            }
+            (Some(account), Goal::Freeze(channel, credit)) => {
+                freezing(account, channel, credit, at)
+            }
             (Some(account), Goal::Stop) => stopping(account, at),
             (Some(account), Goal::Hold) => self.holding(account, at),
         }
@@ -142,9 +164,9 @@ fn cut_off(account: &Account, at: Moment) -> CutOff {
 }
 
 /// The first credit of an account.
-fn opening(credit: Credit, tariff: Tariff, at: Moment) -> Draft {
+fn opening(mac: Mac, money: Money, tariff: Tariff, at: Moment) -> Draft {
     let state = AccountState {
-        mac: credit.mac,
+        mac,
         revision: 1,
         session: 1,
         open: true,
@@ -153,25 +175,26 @@ fn opening(credit: Credit, tariff: Tariff, at: Moment) -> Draft {
         start: at.now,
         time_settled: Units(0),
     };
-    Draft { state: Some(state), credit: Some(credit), usage: None }
+    Draft { state: Some(state), money: Some(money), usage: None, freeze: None }
 }
 
-fn crediting(account: &Account, credit: Credit, tariff: Tariff, at: Moment) -> Next {
+fn crediting(account: &Account, money: Money, tariff: Tariff, at: Moment) -> Next {
     if !account.state.open || account.state.tariff != tariff {
         if account.held.is_some() {
             return Next::Close;
         }
         let state = account.reopened(at.epoch, at.now, tariff);
-        return settling(Some(credit), account, state, at);
+        return settling(Some(money), account, state, at);
     }
     match cut_off(account, at) {
         CutOff::Unknown => Next::Read,
         CutOff::No => {
-            Next::Persist(Box::new(Draft { state: None, credit: Some(credit), usage: None }))
+            let money = Some(money);
+            Next::Persist(Box::new(Draft { state: None, money, usage: None, freeze: None }))
         }
         CutOff::Yes => {
             let state = account.settled(at.epoch, at.now);
-            settling(Some(credit), account, state, at)
+            settling(Some(money), account, state, at)
         }
     }
 }
@@ -187,10 +210,23 @@ fn stopping(account: &Account, at: Moment) -> Next {
     settling(None, account, state, at)
 }
 
-/// A new state, and in the same batch the usage up to it.
-fn settling(credit: Option<Credit>, account: &Account, state: AccountState, at: Moment) -> Next {
+/// The session ends as in [`stopping`]; in the same batch the channel learns what it owes.
+fn freezing(account: &Account, channel: ChannelId, credit: MilliSat, at: Moment) -> Next {
+    if account.held.is_some() {
+        return Next::Close;
+    }
+    let charged = account.charged_to_channel(credit);
+    let freeze = Some(Freeze { channel, charged, meter: account.meter() });
+    let ended = || AccountState { open: false, ..account.settled(at.epoch, at.now) };
+    let state = account.state.open.then(ended);
     let usage = Some(account.usage(at.epoch));
-    Next::Persist(Box::new(Draft { state: Some(state), credit, usage }))
+    Next::Persist(Box::new(Draft { state, money: None, usage, freeze }))
+}
+
+/// A new state, and in the same batch the usage up to it.
+fn settling(money: Option<Money>, account: &Account, state: AccountState, at: Moment) -> Next {
+    let usage = Some(account.usage(at.epoch));
+    Next::Persist(Box::new(Draft { state: Some(state), money, usage, freeze: None }))
 }
 
 impl Gateway {
@@ -238,7 +274,10 @@ impl Gateway {
 
     /// Sends these changes to the disk, all in one batch.
     pub(super) fn persist_changes(&mut self, drafts: Vec<(Mac, Draft)>) {
-        let records = drafts.iter().flat_map(|(_, draft)| draft.records()).collect();
+        let mut records: Vec<Record> =
+            drafts.iter().flat_map(|(_, draft)| draft.records()).collect();
+        let freezes = drafts.iter().filter_map(|(_, draft)| draft.freeze);
+        records.extend(freezes.filter_map(|freeze| self.frozen_row(&freeze)));
         self.persist(PendingBatch::Changes(drafts), records);
     }
 
@@ -252,6 +291,7 @@ impl Gateway {
         match self.batches.remove(&batch.0) {
             None => {}
             Some(PendingBatch::Usage(usages)) => self.usage_persisted(&usages),
+            Some(PendingBatch::Channel(write)) => self.channel_written(write),
             Some(PendingBatch::Changes(drafts)) => {
                 for (mac, draft) in drafts {
                     self.change_persisted(mac, &draft);
@@ -270,10 +310,18 @@ impl Gateway {
             }
             (None, None) => {}
         }
+        if let Some(Money::Update { update, .. }) = &draft.money {
+            self.update_durable(update);
+        }
+        if let Some(freeze) = &draft.freeze {
+            self.freeze_durable(freeze);
+        }
         let Some(mut change) = self.changes.remove(&mac) else { return };
         change.start_stands |= draft.state.is_some();
-        if matches!(change.goal, Goal::Credit(..)) {
-            change.goal = Goal::Hold;
+        match change.goal {
+            Goal::Credit(..) => change.goal = Goal::Hold,
+            Goal::Freeze(..) => change.goal = Goal::Stop,
+            Goal::Stop | Goal::Hold => {}
         }
         self.go_on(mac, change, self.moment());
     }
@@ -282,6 +330,7 @@ impl Gateway {
         match self.batches.remove(&batch.0) {
             None => {}
             Some(PendingBatch::Usage(_)) => self.usage_in_flight = false,
+            Some(PendingBatch::Channel(write)) => self.channel_not_written(write),
             Some(PendingBatch::Changes(drafts)) => {
                 for (mac, draft) in drafts {
                     self.change_failed(mac, &draft);
@@ -292,23 +341,28 @@ impl Gateway {
 
     /// The books are as before. If the gate was closed for this change, it opens again.
     fn change_failed(&mut self, mac: Mac, draft: &Draft) {
-        if let Some(credit) = draft.credit {
+        if let Some(Money::Credit(credit)) = draft.money {
             self.credits.remove(&credit.id);
+        }
+        if let Some(freeze) = &draft.freeze {
+            self.freeze_failed(freeze);
         }
         let Some(change) = self.changes.remove(&mac) else { return };
         // For a goal of `Hold` with an asker the credit is durable. What failed is to settle the
         // time while it was not: that moment is billed.
-        let is_credited = matches!(change.goal, Goal::Hold) && change.asker.is_some();
+        let is_credited = matches!(change.goal, Goal::Hold) && change.asker != Asker::Nobody;
         if !is_credited {
             self.reply(change.asker, Err(Refusal::NotDurable));
         }
         if change.closed_gate || is_credited {
-            let asker = change.asker.filter(|_| is_credited);
+            let asker = if is_credited { change.asker } else { Asker::Nobody };
             let back = Change { start_stands: true, ..Change::new(asker, Goal::Hold) };
-            self.go_on(mac, back, self.moment());
-        } else if self.is_unheld(mac) {
+            return self.go_on(mac, back, self.moment());
+        }
+        if self.is_unheld(mac) {
             self.try_later(mac);
         }
+        self.next_turn(mac);
     }
 
     pub(super) fn closed(&mut self, now: BootTime, sample: &Sample) {
@@ -341,9 +395,11 @@ impl Gateway {
         self.changes.remove(&mac);
         self.try_later(mac);
         self.reply(change.asker, Err(Refusal::NoRoom));
+        self.next_turn(mac);
     }
 
-    fn try_later(&mut self, mac: Mac) {
+    /// Tries soon to have the kernel hold this account as it is on disk.
+    pub(super) fn try_later(&mut self, mac: Mac) {
         if !self.waiting.iter().any(|(_, waiting)| *waiting == mac) {
             self.waiting.insert((self.now.after(RETRY_AFTER), mac));
         }
@@ -351,18 +407,23 @@ impl Gateway {
 
     fn finish(&mut self, mac: Mac, change: Change) {
         self.changes.remove(&mac);
-        let Some(account) = self.accounts.get(&mac) else { return };
+        let Some(account) = self.accounts.get(&mac) else { return self.next_turn(mac) };
         let balance = account.statement().balance;
         let answer = match change.goal {
-            Goal::Stop => Answer::Stopped { balance },
+            Goal::Stop | Goal::Freeze(..) => Answer::Stopped { balance },
             Goal::Credit(..) | Goal::Hold => Answer::Granted { balance },
         };
         self.reply(change.asker, Ok(answer));
+        self.next_turn(mac);
     }
 
-    pub(super) fn reply(&mut self, asker: Option<RequestId>, result: Result<Answer, Refusal>) {
-        if let Some(request) = asker {
-            self.commands.push_back(Command::Reply { request, result });
+    pub(super) fn reply(&mut self, asker: Asker, result: Result<Answer, Refusal>) {
+        match asker {
+            Asker::Nobody => {}
+            Asker::Request(request) => {
+                self.commands.push_back(Command::Reply { request, result });
+            }
+            Asker::Channel(channel) => self.change_answered(channel, result),
         }
     }
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use bitmesh_common::abi::Mac;
 
 use self::change::{Change, PendingBatch};
+use self::channels::Channels;
 use crate::account::Account;
 use crate::io::{Command, Input};
 use crate::record::{CreditId, Epoch};
@@ -73,6 +74,7 @@ pub struct Gateway {
     /// Open accounts that the kernel does not hold, by when they are tried again.
     waiting: BTreeSet<(BootTime, Mac)>,
     next_retry: BootTime,
+    channels: Channels,
     commands: VecDeque<Command>,
 }
 
@@ -98,6 +100,7 @@ impl Gateway {
             next_sample: now.after(SAMPLE_EVERY),
             waiting: BTreeSet::new(),
             next_retry: now,
+            channels: Channels::new(now),
             commands: VecDeque::new(),
         }
     }
@@ -122,6 +125,7 @@ impl Gateway {
         }
         self.sample_if_due();
         self.retry_if_due();
+        self.channels_if_due();
     }
 
     /// The next obligation of the shell.
@@ -134,7 +138,7 @@ impl Gateway {
     pub fn poll_timeout(&self) -> Option<BootTime> {
         let sample = (!self.accounts.is_empty()).then_some(self.next_sample);
         let retry = self.waiting.first().map(|(at, _)| (*at).max(self.next_retry));
-        sample.into_iter().chain(retry).min()
+        sample.into_iter().chain(retry).chain(self.channels.next_alarm()).min()
     }
 
     /// The life of the kernel's meters that this gateway counts in.

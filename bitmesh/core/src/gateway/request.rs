@@ -2,8 +2,9 @@
 
 use bitmesh_common::abi::Mac;
 
-use super::change::{Change, Goal};
+use super::change::{Asker, Change, Goal};
 use super::{Gateway, Known, MAX_ACCOUNTS, MAX_CHANGES, MAX_CREDITS};
+use crate::account::Money;
 use crate::io::{Answer, Refusal, RequestId};
 use crate::ledger::Credits;
 use crate::record::{Credit, CreditId, CreditKind};
@@ -23,11 +24,12 @@ impl Gateway {
         match self.check_credit(&credit, &tariff) {
             Ok(None) => {
                 self.credits.insert(id, Known { mac, amount });
-                let change = Change::new(Some(request), Goal::Credit(credit, tariff));
+                let goal = Goal::Credit(mac, Money::Credit(credit), tariff);
+                let change = Change::new(Asker::Request(request), goal);
                 self.go_on(mac, change, self.moment());
             }
-            Ok(Some(answer)) => self.reply(Some(request), Ok(answer)),
-            Err(refusal) => self.reply(Some(request), Err(refusal)),
+            Ok(Some(answer)) => self.reply(Asker::Request(request), Ok(answer)),
+            Err(refusal) => self.reply(Asker::Request(request), Err(refusal)),
         }
     }
 
@@ -38,9 +40,10 @@ impl Gateway {
         };
         match checked {
             Ok(()) => {
-                self.go_on(mac, Change::new(Some(request), Goal::Stop), self.moment());
+                let change = Change::new(Asker::Request(request), Goal::Stop);
+                self.go_on(mac, change, self.moment());
             }
-            Err(refusal) => self.reply(Some(request), Err(refusal)),
+            Err(refusal) => self.reply(Asker::Request(request), Err(refusal)),
         }
     }
 
@@ -72,7 +75,7 @@ impl Gateway {
     }
 
     /// Accounts, and those that are about to become one.
-    fn accounts_to_be(&self) -> usize {
+    pub(super) fn accounts_to_be(&self) -> usize {
         self.accounts.len() + self.changes.keys().filter(|mac| self.is_new(mac)).count()
     }
 

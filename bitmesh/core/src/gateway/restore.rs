@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bitmesh_common::abi::Mac;
 
-use super::change::{Change, Goal, Moment};
+use super::change::{Asker, Change, Goal, Moment};
+use super::channels::MAX_CHANNELS;
 use super::{Gateway, Known, MAX_ACCOUNTS, MAX_BATCH_ACCOUNTS, MAX_CREDITS};
 use crate::account::Account;
 use crate::io::{Command, Gate, Held};
@@ -12,6 +13,7 @@ use crate::record::{AccountState, Credit, Epoch, Snapshot, Usage};
 use crate::tariff::TariffError;
 use crate::units::{BootTime, MilliSat};
 use crate::view::mac_text;
+use crate::wire::ChannelId;
 
 /// Why a database can't be gone on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +44,15 @@ pub enum RestoreError {
         /// What is wrong with its prices.
         error: TariffError,
     },
+    /// A channel's update without the channel.
+    #[error("the database has an update of {0}, but no such channel: restore it from a backup")]
+    NoChannel(ChannelId),
+    /// Two rows of one channel.
+    #[error("the database has the channel {0} twice: restore it from a backup")]
+    ChannelTwice(ChannelId),
+    /// More channels than the ledger holds.
+    #[error("the database has {0} channels, {MAX_CHANNELS} are possible: begin a new one")]
+    TooManyChannels(usize),
     /// More accounts than the ledger holds.
     #[error("the database has {0} accounts, {MAX_ACCOUNTS} are possible: begin a new one")]
     TooManyAccounts(usize),
@@ -71,6 +82,7 @@ impl Gateway {
         let mut gateway = Self::empty(now, epoch);
         gateway.load_accounts(&snapshot.accounts)?;
         gateway.load_credits(&snapshot.credits)?;
+        gateway.load_channels(&snapshot)?;
         gateway.load_usages(&snapshot.usages)?;
         let held = held.into_iter().map(Into::into).map(|held: Held| (held.sample.mac, held));
         gateway.adopt(&held.collect());
@@ -160,7 +172,7 @@ impl Gateway {
         for some in open.chunks(MAX_BATCH_ACCOUNTS) {
             let mut drafts = Vec::new();
             for mac in some {
-                let change = Change::new(None, Goal::Hold);
+                let change = Change::new(Asker::Nobody, Goal::Hold);
                 drafts.extend(self.step(*mac, change, at).map(|draft| (*mac, draft)));
             }
             if !drafts.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bitmesh_common::abi::Mac;
 
-use super::change::{Change, Goal, Moment, PendingBatch, Step};
+use super::change::{Asker, Change, Goal, Moment, PendingBatch, Step};
 use super::{Gateway, MAX_RETRIES, RETRY_PAUSE, SAMPLE_EVERY};
 use crate::io::{Command, Sample};
 use crate::record::{Record, Usage};
@@ -81,7 +81,7 @@ impl Gateway {
             }
             self.waiting.pop_first();
             if self.is_unheld(mac) && !self.changes.contains_key(&mac) {
-                self.go_on(mac, Change::new(None, Goal::Hold), self.moment());
+                self.go_on(mac, Change::new(Asker::Nobody, Goal::Hold), self.moment());
                 tried += 1;
             }
             self.next_retry = self.now.after(RETRY_PAUSE);

@@ -94,6 +94,9 @@ impl Store {
                 held.reading = largest(&held.reading, &usage.reading);
                 held.time_charged = held.time_charged.max(usage.time_charged);
             }
+            Record::KeyIndex(_) | Record::Channel(_) | Record::Update(_) | Record::Forget(_) => {
+                panic!("no channels are sold this evening: {record:?}")
+            }
         }
     }
 
@@ -102,6 +105,7 @@ impl Store {
             credits: self.credits.values().copied().collect(),
             accounts: self.accounts.values().copied().collect(),
             usages: self.usages.values().copied().collect(),
+            ..Snapshot::default()
         }
     }
 

@@ -1,14 +1,49 @@
 //! The payee's side of channels: from the offer to the confirmed close.
+//!
+//! ```text
+//! offer → open → fund ──→ updates ──→ freeze ─┬→ plan → completed close ─┬→ end → buried
+//!           └── lapses unfunded               └→ unilateral close ───────┘
+//! ```
+//!
+//! - A channel's row says what is durable. What is to become of it is written first
+//!   ([`write`](self)), and what follows happens when it is known to be on the disk.
+//! - Updates and the freeze are changes of the subscriber's account, one at a time, like grants:
+//!   so the account's gate, its ledger and the channel never disagree.
+//! - The freeze ends a channel's updates: the gate is closed, the last sample is durable, and in
+//!   the same batch the channel learns what it owes. Closes only ever follow it.
 
+mod alone;
+mod book;
+mod close;
+mod end;
+mod fund;
 mod io;
+mod open;
+mod pay;
 mod policy;
+mod refusal;
+mod restore;
+mod spend;
+mod view;
+mod write;
 
-pub use self::io::{ChannelAnswer, ChannelCommand, ChannelInput, ChannelResult, Entropy, Purpose};
-pub use self::policy::ChannelPolicy;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
+pub use self::alone::{CLOSE_GRACE, PAYER_THERE};
+pub(super) use self::book::Channels;
+pub use self::close::CHALLENGE_VALID;
+pub use self::io::{ChannelAnswer, ChannelCommand, ChannelInput, ChannelResult, Entropy, Purpose};
+pub use self::policy::ChannelPolicy;
+pub use self::restore::PolicyError;
+pub use self::view::ChannelLine;
+pub(super) use self::write::ChannelWrite;
+
+use self::refusal::Refused;
 use super::Gateway;
+use crate::channel_record::{ChannelEnd, ChannelPhase};
 use crate::io::{Command, RequestId};
 use crate::wire::ApiError;
 
@@ -16,16 +51,117 @@ use crate::wire::ApiError;
 /// margin, whose least is six hours.
 pub const MAX_CHAIN_SILENCE: Duration = Duration::from_secs(2 * 3_600);
 
+/// How long an offer holds, in seconds.
+pub const OFFER_VALID_S: u64 = 600;
+
+/// A channel whose payer did not countersign lapses after this many seconds.
+pub const UNSIGNED_LAPSE_S: u64 = 600;
+
+/// A channel that was countersigned, but whose funding was not seen, lapses after this many
+/// seconds.
+pub const SIGNED_LAPSE_S: u64 = 6 * 3_600;
+
+/// Channels that wait for their funding.
+pub const MAX_UNFUNDED: usize = 256;
+
+/// Channels of one station that wait for their funding.
+pub const MAX_UNFUNDED_PER_STATION: usize = 4;
+
+/// Channels that are not over.
+pub const MAX_LIVE_CHANNELS: usize = 8_192;
+
+/// Channels in the ledger, those included that are over.
+pub const MAX_CHANNELS: usize = 1 << 16;
+
+/// Askers that wait for one update; as many again for the one that is on its way.
+pub const MAX_UPDATE_ASKERS: usize = 16;
+
+/// Askers that wait for one countersignature to be durable.
+pub const MAX_FUNDERS: usize = 16;
+
+/// Blocks that a close together may take, from the freeze to the payer's signature and from there
+/// to a block. Then the gateway closes alone.
+pub const CLOSE_PATIENCE_BLOCKS: u32 = 6;
+
+/// Blocks after which the fee of an unconfirmed unilateral close is raised.
+pub const BUMP_BLOCKS: u32 = 3;
+
+/// Blocks, its own included, after which a spend is taken for final.
+pub const BURIED_BLOCKS: u32 = 6;
+
 impl Gateway {
     /// Takes a fact about channels.
     pub(super) fn channel_input(&mut self, input: ChannelInput) {
-        if let Some(request) = input.request() {
-            let why = "this gateway sells no channels: give it a seed and a node";
-            self.channel_reply(request, Err(ApiError::new("channels_off", why)));
+        match input {
+            ChannelInput::Offer { request, tariff, challenge, unix_s } => {
+                let offer = self.offer(tariff, challenge, unix_s).map(ChannelAnswer::Offer);
+                self.answer(request, offer);
+            }
+            ChannelInput::Open { request, mac, body, unix_s } => {
+                self.open(request, mac, &body, unix_s);
+            }
+            ChannelInput::Fund { request, channel, body } => self.fund(request, channel, &body),
+            ChannelInput::Update { request, channel, body } => self.update(request, channel, &body),
+            ChannelInput::Challenge { request, channel, entropy } => {
+                let challenge = self.challenge(channel, &entropy);
+                self.answer(request, challenge);
+            }
+            ChannelInput::Close { request, channel, body, entropy } => {
+                self.close(request, channel, &body, entropy);
+            }
+            ChannelInput::Complete { request, channel, body } => {
+                self.complete(request, channel, &body);
+            }
+            ChannelInput::CloseByOperator { request, channel } => {
+                if let Err(error) = self.close_by_operator(request, channel) {
+                    self.answer(request, Err(error));
+                }
+            }
+            fact => self.chain_fact(fact),
         }
     }
 
-    fn channel_reply(&mut self, request: RequestId, result: ChannelResult) {
+    fn chain_fact(&mut self, fact: ChannelInput) {
+        match fact {
+            ChannelInput::Tip { height, unix_s } => self.new_tip(height, unix_s),
+            ChannelInput::ChainDown => self.channels.chain.is_up = false,
+            ChannelInput::FeeRate(feerate) => self.channels.chain.feerate = feerate,
+            ChannelInput::FundingSeen { channel, outpoint, capacity, height } => {
+                self.funding_seen(channel, outpoint, capacity, height);
+            }
+            ChannelInput::FundingGone { channel, outpoint } => self.funding_gone(channel, outpoint),
+            ChannelInput::SpendSeen { channel, tx, height } => {
+                self.spend_seen(channel, *tx, height);
+            }
+            ChannelInput::SpendGone { channel, txid } => self.spend_gone(channel, txid),
+            ChannelInput::BroadcastRefused { channel, purpose, why } => {
+                self.broadcast_refused(channel, purpose, why);
+            }
+            _ => {}
+        }
+    }
+
+    fn new_tip(&mut self, height: u32, unix_s: u64) {
+        let chain = &mut self.channels.chain;
+        let is_new = chain.tip != Some(height);
+        chain.tip = Some(height);
+        chain.heard = self.now;
+        chain.is_up = true;
+        chain.unix_s = chain.unix_s.max(unix_s);
+        if self.channels.shop.is_some() {
+            self.forget_lapsed();
+            self.look_at_deadlines(height, is_new);
+        }
+    }
+
+    fn answer(&mut self, request: RequestId, result: Result<ChannelAnswer, ApiError>) {
+        let result = result.map(Box::new);
         self.commands.push_back(Command::ChannelReply { request, result });
+    }
+
+    fn refuse_all(&mut self, requests: Vec<RequestId>, refused: Refused) {
+        for request in requests {
+            self.answer(request, Err(refused.into()));
+        }
     }
 }

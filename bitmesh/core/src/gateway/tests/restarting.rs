@@ -16,7 +16,7 @@ fn credit(id: u128, mac: Mac, msat: u64) -> Credit {
 
 fn snapshot(state: AccountState, msat: u64) -> Snapshot {
     let credits = vec![credit(1, state.mac, msat)];
-    Snapshot { credits, accounts: vec![state], usages: vec![] }
+    Snapshot { credits, accounts: vec![state], ..Snapshot::default() }
 }
 
 fn image(mac: Mac, msat: u64, tariff: Tariff) -> AccountImage {

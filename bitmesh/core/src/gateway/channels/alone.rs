@@ -1,0 +1,268 @@
+//! Closing alone, and seeing to it that closes are confirmed.
+
+use std::time::Duration;
+
+use bitcoin::{FeeRate, Transaction};
+
+use super::book::{Channel, Side};
+use super::refusal::Refused;
+use super::{
+    BUMP_BLOCKS, BURIED_BLOCKS, CLOSE_PATIENCE_BLOCKS, ChannelAnswer, ChannelCommand, Purpose,
+};
+use crate::channel::{CloseError, MAX_FEERATE, MIN_FEERATE, PayeeClosing, SignedClose};
+use crate::channel_record::{ChannelPhase, CloseTx, SpendKind};
+use crate::gateway::Gateway;
+use crate::io::{Command, RequestId};
+use crate::wire::{ApiError, ChannelId};
+
+/// A payer that was heard of within this time is there.
+pub const PAYER_THERE: Duration = Duration::from_secs(60);
+
+/// How long a payer that is there has to close together when the operator closes.
+pub const CLOSE_GRACE: Duration = Duration::from_secs(30);
+
+impl Gateway {
+    pub(super) fn close_by_operator(
+        &mut self,
+        request: RequestId,
+        channel: Option<ChannelId>,
+    ) -> Result<(), ApiError> {
+        if self.channels.shop.is_none() {
+            return Err(Refused::ChannelsOff.into());
+        }
+        let ids: Vec<ChannelId> = match channel {
+            Some(id) => {
+                let channel = self.channels.all.get(&id).ok_or(Refused::NoChannel)?;
+                if let Some(end) = channel.wanted().end {
+                    return Err(Refused::Closed(end.txid).into());
+                }
+                vec![id]
+            }
+            None => self.channels.all.values().filter(|c| may_be_closed(c)).map(id_of).collect(),
+        };
+        for id in &ids {
+            self.close_one(*id);
+        }
+        self.answer(request, Ok(ChannelAnswer::Closing(ids)));
+        Ok(())
+    }
+
+    fn close_one(&mut self, id: ChannelId) {
+        let now = self.now;
+        let Some(channel) = self.channels.all.get_mut(&id) else { return };
+        if !channel.is_paid() {
+            return match channel.is_unfunded() && channel.next.is_none() {
+                true => self.forget(id),
+                // There is nothing to claim: the payer closes with us, or takes a refund.
+                false => self.freeze(id, ChannelPhase::Closing),
+            };
+        }
+        let there = channel.talk.heard.is_some_and(|heard| now.since(heard) <= PAYER_THERE);
+        if there && channel.talk.grace_until.is_none() {
+            let until = now.after(CLOSE_GRACE);
+            channel.talk.grace_until = Some(until);
+            self.channels.alarms.insert((until, id));
+            self.freeze(id, ChannelPhase::Closing);
+        } else {
+            self.freeze(id, ChannelPhase::ClosingAlone);
+        }
+    }
+
+    /// What falls due with a new block.
+    pub(super) fn look_at_deadlines(&mut self, tip: u32, is_new: bool) {
+        let ids: Vec<ChannelId> =
+            self.channels.all.values().filter(|c| !c.is_over()).map(id_of).collect();
+        for id in ids {
+            self.look_at_deadline(id, tip, is_new);
+        }
+    }
+
+    fn look_at_deadline(&mut self, id: ChannelId, tip: u32, is_new: bool) {
+        let Some(channel) = self.channels.all.get_mut(&id) else { return };
+        let wanted = channel.wanted();
+        if let Some(end) = wanted.end {
+            if !end.buried && tip.saturating_add(1) >= end.height.saturating_add(BURIED_BLOCKS) {
+                self.want(id, |state| {
+                    state.end = state.end.map(|end| super::ChannelEnd { buried: true, ..end });
+                });
+            }
+            return;
+        }
+        if channel.is_paid() && is_overdue(channel, tip) {
+            self.freeze(id, ChannelPhase::ClosingAlone);
+        }
+        if is_new {
+            self.bump(id, tip);
+            self.send_close_again(id);
+        }
+    }
+
+    /// Builds the unilateral close, if it is time for one and there is none.
+    pub(super) fn close_alone(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.all.get(&id) else { return };
+        let wanted = channel.wanted();
+        let is_time = wanted.phase == ChannelPhase::ClosingAlone && channel.state.frozen.is_some();
+        let has_one = wanted.close.as_ref().is_some_and(|close| close.kind == SpendKind::Alone);
+        if is_time && !has_one {
+            self.build_alone(id);
+        }
+    }
+
+    /// Raises the fee of a close that is not confirmed in time, or that the node refuses.
+    fn bump(&mut self, id: ChannelId, tip: u32) {
+        let Some(channel) = self.channels.all.get(&id) else { return };
+        let wanted = channel.wanted();
+        if wanted.phase != ChannelPhase::ClosingAlone || channel.state.frozen.is_none() {
+            return;
+        }
+        let is_due = wanted.close.as_ref().is_none_or(|close| {
+            let late = tip >= close.height.saturating_add(BUMP_BLOCKS);
+            close.kind != SpendKind::Alone || late || channel.talk.close_refused
+        });
+        if is_due {
+            self.build_alone(id);
+        }
+    }
+
+    /// Another unilateral close, dearer than the close before it, if there was one.
+    fn build_alone(&mut self, id: ChannelId) {
+        let height = self.channels.chain.tip.unwrap_or(0);
+        let feerate = self.channels.chain.feerate;
+        let Some(channel) = self.channels.all.get(&id) else { return };
+        let Side::Closing(closing) = &channel.side else { return };
+        let before = channel.wanted().close.as_ref().map(|close| &close.tx);
+        if let Some(tx) = build(closing, before, feerate) {
+            let close = CloseTx { kind: SpendKind::Alone, tx, height };
+            self.want(id, |state| state.close = Some(close));
+        }
+    }
+
+    /// Gives the close to the node, once it is durable.
+    pub(super) fn send_close(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.all.get_mut(&id) else { return };
+        let state = &channel.state;
+        let Some(close) = &state.close else { return };
+        let txid = close.tx.compute_txid();
+        let is_sent = channel.talk.sent == Some(txid);
+        if state.end.is_some() || state.phase == ChannelPhase::Lost || is_sent {
+            return;
+        }
+        let purpose = match close.kind {
+            SpendKind::Together => Purpose::CooperativeClose,
+            _ => Purpose::UnilateralClose,
+        };
+        let tx = Box::new(close.tx.clone());
+        channel.talk.sent = Some(txid);
+        channel.talk.close_refused = false;
+        let command = ChannelCommand::Broadcast { channel: id, purpose, tx };
+        self.commands.push_back(Command::Channel(command));
+    }
+
+    fn send_close_again(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channels.all.get_mut(&id) {
+            channel.talk.sent = None;
+            self.send_close(id);
+        }
+    }
+
+    pub(super) fn broadcast_refused(&mut self, id: ChannelId, purpose: Purpose, why: String) {
+        let Some(channel) = self.channels.all.get_mut(&id) else { return };
+        match purpose {
+            Purpose::Funding => {
+                let error = ApiError::new("funding_refused", why);
+                channel.talk.notice = Some(error.message);
+            }
+            Purpose::CooperativeClose | Purpose::UnilateralClose => {
+                channel.talk.close_refused = true;
+            }
+        }
+    }
+
+    /// Looks again at channels for which it is time: rows that were not written, a grace that
+    /// ends.
+    pub(in crate::gateway) fn channels_if_due(&mut self) {
+        while let Some(&(at, id)) = self.channels.alarms.first() {
+            if at > self.now {
+                return;
+            }
+            self.channels.alarms.pop_first();
+            self.look_again(id);
+        }
+    }
+
+    fn look_again(&mut self, id: ChannelId) {
+        let now = self.now;
+        let Some(channel) = self.channels.all.get_mut(&id) else { return };
+        let mac = channel.mac();
+        let over = channel.talk.grace_until.take_if(|until| *until <= now).is_some();
+        let waits = channel.to_freeze.is_some() && channel.freezing.is_none();
+        let without_close = channel.wanted().close.is_none() && channel.wanted().end.is_none();
+        self.write_row(id);
+        if over && without_close {
+            self.freeze(id, ChannelPhase::ClosingAlone);
+        } else if waits {
+            self.channels.due.insert((mac, id));
+            self.next_turn(mac);
+        }
+    }
+}
+
+fn id_of(channel: &Channel) -> ChannelId {
+    channel.state.id
+}
+
+fn may_be_closed(channel: &Channel) -> bool {
+    channel.wanted().end.is_none() && !channel.talk.is_forgotten
+}
+
+/// Whether the gateway must close alone: the expiry is near, or closing together takes too long.
+fn is_overdue(channel: &Channel, tip: u32) -> bool {
+    let state = channel.wanted();
+    let is_last_call = tip >= state.agreement.terms.last_call();
+    match state.phase {
+        ChannelPhase::Live => is_last_call,
+        ChannelPhase::Closing => {
+            let closed = state.close.as_ref().map(|close| close.height);
+            let since = closed.or(state.frozen.map(|frozen| frozen.height)).unwrap_or(tip);
+            tip >= since.saturating_add(CLOSE_PATIENCE_BLOCKS)
+                || (is_last_call && state.close.is_none())
+        }
+        ChannelPhase::ClosingAlone | ChannelPhase::Lost | ChannelPhase::Ended => false,
+    }
+}
+
+/// A close at this feerate, and at a quarter more than the one before. If that leaves nothing, at
+/// the highest that does; one that would not replace the one before is not built (BIP 125).
+fn build(
+    closing: &PayeeClosing,
+    before: Option<&Transaction>,
+    feerate: FeeRate,
+) -> Option<Transaction> {
+    let paid_before = before.map(|tx| fee_of(closing, tx));
+    let raised = before.zip(paid_before).map_or(MIN_FEERATE, |(tx, fee)| {
+        let per_kwu = fee.saturating_mul(1_000 * 5 / 4) / tx.weight().to_wu().max(1);
+        FeeRate::from_sat_per_kwu(per_kwu.saturating_add(1))
+    });
+    let mut feerate = feerate.max(raised).clamp(MIN_FEERATE, MAX_FEERATE);
+    let payout = &closing.channel().terms().payout_script;
+    loop {
+        match closing.unilateral(payout, feerate) {
+            Ok(SignedClose { tx, fee, .. }) => {
+                let relay = u64::try_from(tx.vsize()).unwrap_or(u64::MAX);
+                let least = paid_before.map_or(0, |before| before.saturating_add(relay));
+                return (fee.to_sat() >= least).then_some(tx);
+            }
+            Err(CloseError::FeeTooHigh { .. }) if feerate > MIN_FEERATE => {
+                let half = FeeRate::from_sat_per_kwu(feerate.to_sat_per_kwu() / 2);
+                feerate = half.max(MIN_FEERATE);
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+/// What a close of this channel pays, in satoshi.
+fn fee_of(closing: &PayeeClosing, tx: &Transaction) -> u64 {
+    let out: u64 = tx.output.iter().map(|output| output.value.to_sat()).sum();
+    closing.channel().capacity().to_sat().saturating_sub(out)
+}

@@ -1,0 +1,313 @@
+//! Closing together: the gate is closed and the last sample durable, then comes the plan, then
+//! the payer's signature, then the disk, then the chain, then the answer.
+
+use std::time::Duration;
+
+use bitcoin::Amount;
+use bitcoin::hashes::{Hash as _, HashEngine as _, sha256};
+
+use super::book::{Channel, Closer, Side, Signing};
+use super::end::read_spend;
+use super::refusal::Refused;
+use super::{ChannelAnswer, Entropy};
+use crate::channel::message::{Challenge, Message as _, Receipt};
+use crate::channel::{
+    CloseError, CooperativePlan, NonceSeed, PayeeClosing, Role, SpendPath, fee_for,
+};
+use crate::channel_record::{ChannelPhase, CloseTx, Frozen, Meter, SpendKind};
+use crate::gateway::Gateway;
+use crate::gateway::change::{Asker, Change, Goal};
+use crate::io::RequestId;
+use crate::units::Units;
+use crate::wire::{
+    ApiError, ChallengeResponse, ChannelId, CloseBody, CloseCompletion, CloseOffer, Closed,
+    PlanBody, RawTx,
+};
+
+/// A challenge is good for this long.
+pub const CHALLENGE_VALID: Duration = Duration::from_secs(60);
+
+const MS_PER_MINUTE: u128 = 60_000;
+
+impl Gateway {
+    /// A channel takes no updates from now on. Before, the one that waits is credited.
+    pub(super) fn freeze(&mut self, id: ChannelId, target: ChannelPhase) {
+        let Some(channel) = self.channels.all.get_mut(&id) else { return };
+        if channel.state.frozen.is_some() {
+            self.want(id, |state| state.phase = state.phase.max(target));
+            return;
+        }
+        let mac = channel.mac();
+        channel.to_freeze = Some(channel.to_freeze.map_or(target, |other| other.max(target)));
+        if channel.freezing.is_none() {
+            self.channels.due.insert((mac, id));
+            self.next_turn(mac);
+        }
+    }
+
+    pub(super) fn start_freeze(&mut self, id: ChannelId) {
+        let height = self.channels.chain.tip.unwrap_or(0);
+        let Some(channel) = self.channels.all.get_mut(&id) else { return };
+        let Some(phase) = channel.to_freeze else { return };
+        if channel.newest.is_some() {
+            let goal = Goal::Freeze(id, channel.credit());
+            let (mac, change) = (channel.mac(), Change::new(Asker::Nobody, goal));
+            return self.go_on(mac, change, self.moment());
+        }
+        // Nothing was paid, so nothing was used.
+        channel.to_freeze = None;
+        let frozen = Frozen { charged: Units(0), meter: Meter::default(), height };
+        self.want(id, |state| {
+            state.phase = phase;
+            state.frozen = Some(frozen);
+        });
+    }
+
+    pub(super) fn challenge(
+        &mut self,
+        id: ChannelId,
+        entropy: &Entropy,
+    ) -> Result<ChannelAnswer, ApiError> {
+        let (now, challenge) = (self.now, Challenge(self.draw(entropy)));
+        let channel = self.payers_channel(id)?;
+        channel.talk.challenge = Some((challenge, now));
+        Ok(ChannelAnswer::Challenge(ChallengeResponse { challenge }))
+    }
+
+    /// 32 bytes that were never drawn before, even if the shell gave the same entropy twice: a
+    /// nonce that signs twice gives the key away.
+    fn draw(&mut self, entropy: &Entropy) -> [u8; 32] {
+        self.channels.draws += 1;
+        let mut engine = sha256::Hash::engine();
+        engine.input(&entropy.0);
+        engine.input(&self.channels.draws.to_le_bytes());
+        sha256::Hash::from_engine(engine).to_byte_array()
+    }
+
+    pub(super) fn close(
+        &mut self,
+        request: RequestId,
+        id: ChannelId,
+        body: &CloseBody,
+        entropy: Entropy,
+    ) {
+        if let Err(error) = self.check_close(id, body) {
+            return self.answer(request, Err(error));
+        }
+        let now = self.now;
+        let Some(channel) = self.channels.all.get_mut(&id) else { return };
+        channel.talk.heard = Some(now);
+        let path = body.request.path;
+        let earlier = channel.talk.closer.replace(Closer { request, path, entropy });
+        self.refuse_all(earlier.map(|closer| closer.request).into_iter().collect(), Refused::Busy);
+        self.freeze(id, ChannelPhase::Closing);
+        self.offer_close(id);
+    }
+
+    fn check_close(&mut self, id: ChannelId, body: &CloseBody) -> Result<(), ApiError> {
+        let now = self.now;
+        let channel = self.payers_channel(id)?;
+        let wanted = channel.wanted();
+        if let Some(end) = wanted.end {
+            return Err(Refused::Closed(end.txid).into());
+        }
+        if let Some(close) = &wanted.close {
+            return Err(Refused::Closed(close.tx.compute_txid()).into());
+        }
+        let target = channel.to_freeze.unwrap_or(ChannelPhase::Live);
+        if wanted.phase.max(target) > ChannelPhase::Closing {
+            return Err(Refused::Closing.into());
+        }
+        let funding = channel.state.funding.ok_or(Refused::Unfunded)?;
+        let named = ChannelId::from(body.request.agreement);
+        if named != id || body.request.outpoint != funding.outpoint {
+            return Err(CloseError::WrongChannel.into());
+        }
+        let key = channel.state.agreement.payer_session_key;
+        body.request.verify(&key, &body.signature).map_err(Refused::from)?;
+        let fresh = |(challenge, at): &(Challenge, _)| {
+            *challenge == body.request.challenge && now.since(*at) <= CHALLENGE_VALID
+        };
+        channel.talk.challenge.take_if(|challenge| fresh(challenge)).ok_or(Refused::Challenge)?;
+        Ok(())
+    }
+
+    /// Tells a payer who waits what to sign, once the charges are final.
+    pub(super) fn offer_close(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.all.get_mut(&id) else { return };
+        if channel.state.frozen.is_none() {
+            return;
+        }
+        let Some(Closer { request, path, entropy }) = channel.talk.closer.take() else { return };
+        let seed = NonceSeed::new(self.draw(&entropy));
+        let offer = self.start_signing(id, path, seed).map(ChannelAnswer::CloseOffer);
+        self.answer(request, offer);
+    }
+
+    fn start_signing(
+        &mut self,
+        id: ChannelId,
+        path: SpendPath,
+        seed: NonceSeed,
+    ) -> Result<CloseOffer, ApiError> {
+        let feerate = self.channels.chain.feerate;
+        let channel = self.channels.all.get_mut(&id).ok_or(Refused::NoChannel)?;
+        let wanted = channel.wanted();
+        if wanted.phase != ChannelPhase::Closing || wanted.close.is_some() {
+            return Err(Refused::Closing.into());
+        }
+        let Side::Closing(closing) = &channel.side else { return Err(Refused::Unfunded.into()) };
+        let plan = plan_close(closing, path, feerate)?;
+        let body = PlanBody::new(path, plan.charges().to_sat(), plan.settlement());
+        let (signing, nonce) = match path {
+            SpendPath::KeyPath => {
+                let signing = closing.start_key_path(plan, seed)?;
+                let nonce = signing.nonce();
+                (Signing::KeyPath(Box::new(signing)), Some(nonce))
+            }
+            SpendPath::PayLeaf => (Signing::PayLeaf(Box::new(plan)), None),
+        };
+        channel.talk.signing = Some(signing);
+        Ok(CloseOffer { plan: body, nonce })
+    }
+
+    pub(super) fn complete(&mut self, request: RequestId, id: ChannelId, body: &CloseCompletion) {
+        match self.take_completion(request, id, body) {
+            Ok(None) => {}
+            Ok(Some(closed)) => self.answer(request, Ok(ChannelAnswer::Closed(closed))),
+            Err(error) => self.answer(request, Err(error)),
+        }
+    }
+
+    /// The answer, if the close is durable already.
+    fn take_completion(
+        &mut self,
+        request: RequestId,
+        id: ChannelId,
+        body: &CloseCompletion,
+    ) -> Result<Option<Closed>, ApiError> {
+        let (now, height) = (self.now, self.channels.chain.tip.unwrap_or(0));
+        let channel = self.payers_channel(id)?;
+        let together = |close: &&CloseTx| close.kind == SpendKind::Together;
+        if channel.state.close.as_ref().filter(together).is_some() {
+            return self.closed_answer(id).map(Some);
+        }
+        if channel.talk.completer.is_some() {
+            return Err(Refused::Busy.into());
+        }
+        let signing = channel.talk.signing.take().ok_or(Refused::NoCloseOffer)?;
+        let wanted = channel.wanted();
+        if wanted.phase != ChannelPhase::Closing || wanted.close.is_some() {
+            return Err(Refused::Closing.into());
+        }
+        let Side::Closing(closing) = &channel.side else { return Err(Refused::Closing.into()) };
+        let tx = match (signing, body) {
+            (Signing::KeyPath(signing), CloseCompletion::KeyPath(payer)) => {
+                signing.complete(closing, payer)?
+            }
+            (Signing::PayLeaf(plan), CloseCompletion::PayLeaf(payer)) => {
+                closing.complete_pay_leaf(&plan, &payer.0)?
+            }
+            _ => return Err(CloseError::WrongPath.into()),
+        };
+        channel.talk.heard = Some(now);
+        channel.talk.completer = Some(request);
+        let close = CloseTx { kind: SpendKind::Together, tx, height };
+        self.want(id, |state| state.close = Some(close));
+        Ok(None)
+    }
+
+    /// Answers the payer whose close is durable, and handed to the node.
+    pub(super) fn answer_completer(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.all.get_mut(&id) else { return };
+        let together = |close: &CloseTx| close.kind == SpendKind::Together;
+        if !channel.state.close.as_ref().is_some_and(together) {
+            return;
+        }
+        if let Some(request) = channel.talk.completer.take() {
+            let closed = self.closed_answer(id).map(ChannelAnswer::Closed);
+            self.answer(request, closed);
+        }
+    }
+
+    fn closed_answer(&self, id: ChannelId) -> Result<Closed, ApiError> {
+        let shop = self.channels.shop.as_ref().ok_or(Refused::ChannelsOff)?;
+        let channel = self.channels.all.get(&id).ok_or(Refused::NoChannel)?;
+        let close = channel.state.close.as_ref().ok_or(Refused::NoCloseOffer)?;
+        let txid = close.tx.compute_txid();
+        let Side::Closing(closing) = &channel.side else {
+            return Err(Refused::Closed(txid).into());
+        };
+        let (credit, charges) = (closing.credit(), closing.charges());
+        let end = read_spend(closing.channel(), credit, charges, &close.tx, close.height)
+            .ok_or(CloseError::WrongChannel)?;
+        let raw = bitcoin::consensus::serialize(&close.tx);
+        let raw_tx = RawTx::new(raw).map_err(|error| ApiError::new("too_long", error))?;
+        let receipt = receipt(channel, closing, &end).ok_or(Refused::Closing)?;
+        let network = channel.state.agreement.terms.network;
+        let secret = shop
+            .policy
+            .seed
+            .session_secret(network, Role::Payee, channel.state.index)
+            .map_err(CloseError::from)?;
+        Ok(Closed {
+            txid,
+            raw_tx,
+            settled_sat: end.payout.to_sat(),
+            returned_sat: end.change.to_sat(),
+            fee_sat: end.fee.to_sat(),
+            receipt_signature: receipt.sign(&secret),
+            receipt,
+        })
+    }
+}
+
+/// The plan at the present feerate. If neither side can pay that, at the fee that the payer
+/// agreed to pay at most: it can still be confirmed, only later.
+fn plan_close(
+    closing: &PayeeClosing,
+    path: SpendPath,
+    feerate: bitcoin::FeeRate,
+) -> Result<CooperativePlan, CloseError> {
+    let (channel, charges) = (closing.channel(), closing.charges());
+    match CooperativePlan::at_feerate(channel, path, charges, feerate) {
+        Err(CloseError::FeeTooHigh { fee }) => {
+            let most = channel.terms().max_close_fee;
+            let plan = CooperativePlan::new(channel, path, charges, most)?;
+            let least = fee_for(plan.weight(), crate::channel::MIN_FEERATE);
+            if most < least { Err(CloseError::FeeTooHigh { fee }) } else { Ok(plan) }
+        }
+        plan => plan,
+    }
+}
+
+fn receipt(
+    channel: &Channel,
+    closing: &PayeeClosing,
+    end: &crate::channel_record::ChannelEnd,
+) -> Option<Receipt> {
+    let frozen = channel.state.frozen?;
+    let began = channel.newest.as_ref().map_or(frozen.meter, |newest| newest.began);
+    let time = frozen.meter.time_charged.saturating_sub(began.time_charged);
+    let credited: Amount = closing.credit();
+    Some(Receipt {
+        agreement: bitcoin::hashes::sha256::Hash::from_byte_array(channel.state.id.0),
+        outpoint: closing.channel().outpoint(),
+        uplink_bytes: frozen.meter.uplink_bytes.saturating_sub(began.uplink_bytes),
+        downlink_bytes: frozen.meter.downlink_bytes.saturating_sub(began.downlink_bytes),
+        time_ms: billed_ms(time, channel.state.agreement.tariff.msat_per_minute),
+        charged_msat: frozen.charged.ceil(),
+        credited,
+        settled: end.payout,
+        returned: end.change,
+        fee: end.fee,
+        close_txid: end.txid,
+    })
+}
+
+/// The time that costs this much. Saturates.
+fn billed_ms(charged: Units, msat_per_minute: u64) -> u64 {
+    let per_minute = u128::from(crate::units::MilliSat(msat_per_minute).units().0);
+    let ms = (u128::from(charged.0) * MS_PER_MINUTE).checked_div(per_minute).unwrap_or(0);
+    u64::try_from(ms).unwrap_or(u64::MAX)
+}
