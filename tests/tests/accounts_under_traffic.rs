@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use anyhow::Result;
 use bitmesh::meter::{HookChoice, LanOptions, MeterOptions, Meters};
 use bitmesh_common::gate::Direction;
 use bitmesh_core::{AccountImage, BootTime, Mac, Tariff, Units};
@@ -73,18 +74,16 @@ struct Gate {
 }
 
 impl Gate {
-    fn new() -> Self {
-        let lab = Lab::new().expect("a lab (root?)");
-        let bpffs =
-            PathBuf::from(format!("/sys/fs/bpf/bitmesh-test-{}-accounts", std::process::id()));
+    fn new() -> Result<Self> {
+        let name = format!("/sys/fs/bpf/bitmesh-test-{}-accounts", std::process::id());
         let lans = vec![LanOptions { interface: LAN.to_owned(), open_ports: Vec::new() }];
-        let options = MeterOptions { bpffs, hook: HookChoice::Auto, lans, object: BITMESH };
-        Self { lab, options }
+        let hook = HookChoice::Auto;
+        let options = MeterOptions { bpffs: PathBuf::from(name), hook, lans, object: BITMESH };
+        Ok(Self { lab: Lab::new()?, options })
     }
 
-    fn open(&self) -> Meters {
-        let open = || Ok(Meters::open(&self.options)?);
-        self.lab.gateway.enter(open).expect("the gate opens")
+    fn open(&self) -> Result<Meters> {
+        self.lab.gateway.enter(|| Ok(Meters::open(&self.options)?))
     }
 }
 
@@ -97,9 +96,9 @@ impl Drop for Gate {
 }
 
 #[test]
-fn a_thousand_accounts_written_at_full_speed_give_no_wrong_verdict() {
-    let gate = Gate::new();
-    let mut meters = gate.open();
+fn a_thousand_accounts_written_at_full_speed_give_no_wrong_verdict() -> Result<()> {
+    let gate = Gate::new()?;
+    let mut meters = gate.open()?;
     for number in 0..ACCOUNTS {
         meters.set_account(&account(number, 0)).expect("there is room");
     }
@@ -133,4 +132,5 @@ fn a_thousand_accounts_written_at_full_speed_give_no_wrong_verdict() {
     let changing = kernel.meter(mac(CHANGING).octets);
     assert_eq!((changing.uplink_packets, changing.spent), (0, 0));
     println!("{written} accounts written, {} packets", 3 * packets);
+    Ok(())
 }
