@@ -4,6 +4,8 @@
 
 #![allow(clippy::expect_used, clippy::panic)]
 
+pub mod channels;
+
 use std::collections::BTreeMap;
 
 use bitmesh_common::abi::Mac;

@@ -56,16 +56,17 @@ fn outcome(report: &Report) -> (BatchId, bool) {
 }
 
 macro_rules! conforms {
-    ($($check:ident),* $(,)?) => { $(
+    ($suite:path: $($check:ident),* $(,)?) => { $(
         #[test]
         fn $check() {
-            conformance::$check(OnDisk::new());
+            use $suite as suite;
+            suite::$check(OnDisk::new());
         }
     )* };
 }
 
 conforms!(
-    what_is_durable_survives_a_crash,
+    conformance: what_is_durable_survives_a_crash,
     the_largest_numbers_come_back,
     a_repeated_credit_counts_once,
     the_newest_revision_of_an_account_stays,
@@ -74,6 +75,30 @@ conforms!(
     batches_are_written_in_their_order,
     an_epoch_that_is_begun_again_stays_current,
 );
+
+conforms!(
+    conformance::channels: a_channel_comes_back_as_it_was,
+    the_newest_revision_of_a_channel_stays,
+    the_newest_update_of_a_channel_stays,
+    an_update_without_its_channel_fails_its_batch,
+    the_key_index_never_goes_back,
+    only_a_channel_without_an_update_is_forgotten,
+);
+
+#[test]
+fn a_database_of_the_first_version_is_taken_over() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("db");
+    let old = Connection::open(&path).expect("opened");
+    old.execute_batch(include_str!("schema_1.sql")).expect("the first version");
+    old.execute_batch("PRAGMA application_id = 0x424d5348; PRAGMA user_version = 1").expect("set");
+    old.execute("INSERT INTO credits VALUES (zeroblob(16), zeroblob(6), 'grant', 5)", [])
+        .expect("a credit");
+    drop(old);
+    let loaded = Store::open(&path).expect("taken over").load().expect("loaded");
+    assert_eq!(loaded.credits.len(), 1);
+    assert_eq!((loaded.channels, loaded.updates, loaded.key_index), (vec![], vec![], None));
+}
 
 #[test]
 fn a_group_that_dies_before_its_commit_leaves_nothing() {
