@@ -122,19 +122,30 @@ pub fn classify_downlink<F: Frame>(
 }
 
 /// The class of a frame that a subscriber received through the gateway at `lan`, as far as it can
-/// tell: what comes from the gateway's own address is free. What it sends has the class that
-/// [`classify_uplink`] gives it.
+/// tell: what comes from the gateway's own address, or from one that no router forwards, is free.
+/// What it sends has the class that [`classify_uplink`] gives it.
 #[inline(always)]
 pub fn classify_received<F: Frame>(frame: &F, link: &Link, lan: &Lan) -> Result<Class, Unparsed> {
     if link.ethertype == ethertype::ARP || link.ethertype == ethertype::EAPOL {
         return Ok(Class::Free);
     }
     let ip = Ip::parse(frame, link)?;
-    match ip.source(frame) {
-        Some(source) if !lan.holds_address(ip.is_v4, &source) => billed(frame, &ip),
-        Some(_) => Ok(Class::Free),
-        None => Err(Unparsed::Truncated),
+    let Some(source) = ip.source(frame) else { return Err(Unparsed::Truncated) };
+    if lan.holds_address(ip.is_v4, &source) || stays_on_link(ip.is_v4, &source) {
+        return Ok(Class::Free);
     }
+    billed(frame, &ip)
+}
+
+/// Whether routers must not forward what has this source: link-local (RFC 3927 §2.7, RFC 4291
+/// §2.5.6) or unspecified (RFC 1812 §5.3.7, RFC 4291 §2.5.2). Listener reports and advertisements
+/// of the gateway come from such.
+#[inline(always)]
+fn stays_on_link(is_v4: bool, source: &[u8; 16]) -> bool {
+    if is_v4 {
+        return source[0] == 169 && source[1] == 254 || source[0] == 0;
+    }
+    source[0] == 0xfe && source[1] & 0xc0 == 0x80 || *source == [0; 16]
 }
 
 #[inline(always)]
@@ -295,6 +306,31 @@ mod tests {
                 [&macs[..], &ethertype.to_be_bytes(), &[first], &rest].concat()
             },
         )
+    }
+
+    /// An IPv6 packet without payload from this address, as a subscriber receives it.
+    fn received_from(source: [u8; 16]) -> Result<Class, Unparsed> {
+        let mut bytes = vec![0; 54];
+        bytes[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
+        bytes[20] = 59;
+        bytes[22..38].copy_from_slice(&source);
+        let frame = frame(0, 0, &bytes);
+        let link = Link::parse(&frame)?;
+        let mut lan = Lan::default();
+        lan.ipv6[0] = [0xfd, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        classify_received(&frame, &link, &lan)
+    }
+
+    #[test]
+    fn a_subscriber_counts_only_what_a_router_forwards() {
+        let mut source = [0; 16];
+        assert_eq!(received_from(source), Ok(Class::Free));
+        source[..2].copy_from_slice(&[0xfe, 0x80]);
+        assert_eq!(received_from(source), Ok(Class::Free));
+        source = [0xfd, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        assert_eq!(received_from(source), Ok(Class::Free));
+        source[15] = 2;
+        assert_eq!(received_from(source), Ok(Class::Billed { bytes: 40, packets: 1 }));
     }
 
     proptest! {
