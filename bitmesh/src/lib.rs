@@ -10,5 +10,8 @@ pub mod control;
 pub mod doctor;
 pub mod mac;
 pub mod meter;
+mod netlink;
 pub mod payer;
+pub mod portal;
+pub mod seed;
 pub mod store;

@@ -482,10 +482,11 @@ impl ApiError {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self.reason.as_str() {
-            "no_channel" => 404,
+            "no_channel" | "no_session" => 404,
             "stale" | "one_channel" | "not_open" | "closing" | "busy" | "unconfirmed" => 409,
-            "too_many_channels" | "overloaded" => 429,
-            "chain_unavailable" | "channels_off" | "not_durable" | "no_room" | "ledger_full" => 503,
+            "too_many_channels" => 429,
+            "overloaded" | "chain_unavailable" | "channels_off" | "not_durable" | "no_room"
+            | "ledger_full" => 503,
             _ => 422,
         }
     }

@@ -3,8 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::chain::ChainError;
 use crate::control::ControlError;
 use crate::meter::MeterError;
+use crate::portal::PortalError;
+use crate::seed::SeedError;
 use crate::store::StoreError;
 
 /// Why the agent could not start or had to end.
@@ -37,6 +40,26 @@ pub enum AgentError {
     /// The books do not add up.
     #[error(transparent)]
     Books(#[from] bitmesh_core::RestoreError),
+    /// The portal.
+    #[error(transparent)]
+    Portal(#[from] PortalError),
+    /// The bitcoin node's address.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The node's password.
+    #[error("the node's password in {path}: {error}: mend `password_file`")]
+    Password {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The secret of all keys.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    /// The terms of the channels.
+    #[error("[channels]: {0}")]
+    Policy(#[from] bitmesh_core::PolicyError),
     /// The system has no event loop for us.
     #[error("the system refuses an event loop: {0}: look for limits of this process")]
     Runtime(#[source] io::Error),

@@ -13,11 +13,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
+use super::chain::{ChainWorker, News};
 use super::requests::{Grant, Requests, shown, tariff_of};
 use super::{AgentError, book, now};
+use crate::chain::Cursor;
 use crate::config::Config;
-use crate::control::{Asked, Attachment, Request, Response, Status};
+use crate::control::{Asked, Attachment, ChainState, ChainStatus, Request, Response, Status};
 use crate::meter::{MeterError, Meters};
+use crate::portal;
 use crate::store::{Full, Report, Writer};
 
 /// The addresses of the LAN interfaces are read anew this often.
@@ -34,13 +37,15 @@ const MAX_EVENTS_PER_TURN: usize = 256;
 
 /// The core, and the shells that serve it.
 pub(super) struct EventLoop {
-    config: Config,
-    gateway: Gateway,
+    pub(super) config: Config,
+    pub(super) gateway: Gateway,
     meters: Meters,
     writer: Writer,
-    reports: mpsc::Receiver<Report>,
-    asked: mpsc::Receiver<Asked>,
-    requests: Requests,
+    heard: Heard,
+    /// The thread that follows the chain, if channels are sold.
+    chain: Option<ChainWorker>,
+    pub(super) chain_status: Option<ChainStatus>,
+    pub(super) requests: Requests,
     events: AsyncFd<OwnedFd>,
     /// The kernel says only once that there are hints; some of them may be left.
     more_events: bool,
@@ -53,9 +58,23 @@ pub(super) struct EventLoop {
     interrupted: Signal,
 }
 
+/// Where the loop hears from.
+pub(super) struct Heard {
+    /// What became of batches.
+    pub(super) reports: mpsc::Receiver<Report>,
+    /// Operators.
+    pub(super) asked: mpsc::Receiver<Asked>,
+    /// Stations.
+    pub(super) stations: mpsc::Receiver<portal::Asked>,
+    /// The chain; nothing ever comes if none is followed.
+    pub(super) news: mpsc::Receiver<News>,
+}
+
 /// What the loop woke up for.
 enum Woken {
     Asked(Asked),
+    Station(portal::Asked),
+    News(News),
     Reported(Report),
     Event,
     Time,
@@ -70,8 +89,8 @@ impl EventLoop {
         gateway: Gateway,
         meters: Meters,
         writer: Writer,
-        reports: mpsc::Receiver<Report>,
-        asked: mpsc::Receiver<Asked>,
+        heard: Heard,
+        chain: Option<ChainWorker>,
         started: BootTime,
     ) -> Result<Self, AgentError> {
         let events = meters.events_fd().try_clone_to_owned().map_err(AgentError::Runtime)?;
@@ -81,8 +100,13 @@ impl EventLoop {
             gateway,
             meters,
             writer,
-            reports,
-            asked,
+            heard,
+            chain_status: chain.is_some().then_some(ChainStatus {
+                state: ChainState::Starting,
+                height: None,
+                why: None,
+            }),
+            chain,
             requests: Requests::default(),
             events: watch(events)?,
             more_events: false,
@@ -99,6 +123,10 @@ impl EventLoop {
         self.announce()?;
         let mut refresh = interval(REFRESH_ADDRESSES_EVERY);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.carry_out()?;
+        if let Some(chain) = &self.chain {
+            chain.begin();
+        }
         loop {
             self.carry_out()?;
             let pause = self.pause();
@@ -106,7 +134,7 @@ impl EventLoop {
                 biased;
                 _ = self.terminated.recv() => Woken::End("SIGTERM"),
                 _ = self.interrupted.recv() => Woken::End("SIGINT"),
-                report = self.reports.recv() => match report {
+                report = self.heard.reports.recv() => match report {
                     Some(report) => Woken::Reported(report),
                     None => return Err(AgentError::WriterEnded),
                 },
@@ -116,7 +144,9 @@ impl EventLoop {
                     Woken::Event
                 }
                 _ = refresh.tick() => Woken::Refresh,
-                Some(asked) = self.asked.recv() => Woken::Asked(asked),
+                Some(news) = self.heard.news.recv() => Woken::News(news),
+                Some(asked) = self.heard.asked.recv() => Woken::Asked(asked),
+                Some(asked) = self.heard.stations.recv() => Woken::Station(asked),
                 () = std::future::ready(()), if self.more_events => Woken::Event,
             };
             match woken {
@@ -147,6 +177,8 @@ impl EventLoop {
     fn handle(&mut self, woken: Woken) -> Result<(), AgentError> {
         match woken {
             Woken::Asked(asked) => return self.answer(asked),
+            Woken::Station(asked) => self.station_asks(asked),
+            Woken::News(news) => self.take_news(news),
             Woken::Reported(report) => self.take_report(report),
             Woken::Event => return self.read_events(),
             Woken::Time => self.gateway.handle_input(now(), Input::Tick),
@@ -224,6 +256,12 @@ impl EventLoop {
                 drop(answer.send(self.accounts()));
                 return Ok(());
             }
+            Request::Channels {} => {
+                self.sample()?;
+                drop(answer.send(self.channel_rows()));
+                return Ok(());
+            }
+            Request::Close { channel } => self.close_channels(channel, answer),
         };
         self.gateway.handle_input(now(), input);
         Ok(())
@@ -261,6 +299,8 @@ impl EventLoop {
             open: books.open as u64,
             waiting: books.waiting as u64,
             unwritten_batches: self.unwritten + u64::from(self.stalled.is_some()),
+            chain: self.chain_status.clone(),
+            channels: self.live_channels(),
         })
     }
 
@@ -293,8 +333,16 @@ impl EventLoop {
                     self.requests.reply(request, result);
                     continue;
                 }
-                // This agent gives the core no policy for channels, so it has none.
-                Command::Channel(_) | Command::ChannelReply { .. } => continue,
+                Command::ChannelReply { request, result } => {
+                    self.requests.channel_reply(request, result);
+                    continue;
+                }
+                Command::Channel(command) => {
+                    if let Some(chain) = &self.chain {
+                        chain.order(command);
+                    }
+                    continue;
+                }
             };
             self.gateway.handle_input(now(), input);
         }
@@ -316,6 +364,9 @@ impl EventLoop {
         }
     }
 
+    /// Keeps where the chain was read to, for the next start.
+    pub(super) fn keep_cursor(&self, _cursor: &Cursor) {}
+
     /// A subscriber whom the kernel never held has used nothing.
     fn close(&mut self, mac: Mac) -> Result<Sample, AgentError> {
         match self.meters.close_account(mac) {
@@ -326,12 +377,13 @@ impl EventLoop {
 
     /// Writes what was used to the last, and leaves the gate as it is.
     async fn end(mut self, signal: &str) -> Result<(), AgentError> {
-        self.asked.close();
+        self.heard.asked.close();
+        self.heard.stations.close();
         self.sample()?;
         let deadline = Instant::now() + MAX_LAST_WRITE;
         self.carry_out()?;
         while self.unwritten > 0 || self.stalled.is_some() {
-            match timeout_at(deadline, self.reports.recv()).await {
+            match timeout_at(deadline, self.heard.reports.recv()).await {
                 Ok(Some(report)) => self.take_report(report),
                 Ok(None) => return Err(AgentError::WriterEnded),
                 Err(_) => {

@@ -4,22 +4,27 @@
 //! interface half set up.
 
 mod book;
+mod chain;
 mod error;
 mod event_loop;
 mod requests;
 mod rights;
+mod stations;
 
 use std::fs;
 use std::path::Path;
 
-use bitmesh_core::{BootTime, Gateway};
+use bitmesh_core::{BootTime, ChannelPolicy, Gateway, Snapshot};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 
-use self::event_loop::EventLoop;
-use crate::config::{Config, DEFAULT_SOCKET, Hook, Lan};
-use crate::control::{MAX_CONNECTIONS, Server};
+use self::chain::{ChainWorker, MAX_UNREAD_NEWS};
+use self::event_loop::{EventLoop, Heard};
+use crate::config::{Config, DEFAULT_SOCKET, Hook, Lan, Payments};
+use crate::control::{self, MAX_CONNECTIONS, Server};
 use crate::meter::{HookChoice, LanOptions, MeterOptions, Meters};
+use crate::portal::{self, LanPort, MAX_WAITING, Portal};
+use crate::seed;
 use crate::store::{MAX_UNREAD_REPORTS, Report, Store, Writer};
 
 pub use self::error::AgentError;
@@ -30,6 +35,8 @@ const UDP: u8 = 17;
 const DNS_PORT: u16 = 53;
 const DHCPV4_SERVER_PORT: u16 = 67;
 const DHCPV6_SERVER_PORT: u16 = 547;
+/// Below it a port takes a right to listen at.
+const FIRST_FREE_PORT: u16 = 1_024;
 
 /// Runs the gateway until it is interrupted. The gate then stays in place.
 ///
@@ -47,9 +54,12 @@ pub fn run(config: Config, object: &'static [u8]) -> Result<(), AgentError> {
         let mut store = Store::open(&config.database)?;
         let (asked, requests) = mpsc::channel(MAX_CONNECTIONS);
         let server = Server::start(&config.socket, asked)?;
+        let (ask, stations) = mpsc::channel(MAX_WAITING);
+        let portal = Portal::start(config.lans.iter().map(lan_port).collect(), ask)?;
         let meters = open_gate(&options(&config, object), &mut store)?;
-        let event_loop = start(config, meters, store, requests)?;
+        let event_loop = start(config, meters, store, requests, stations)?;
         let outcome = event_loop.run().await;
+        drop(portal);
         drop(server);
         outcome
     })
@@ -98,6 +108,11 @@ fn lan_options(lan: &Lan) -> LanOptions {
     LanOptions { interface: lan.interface.clone(), open_ports }
 }
 
+fn lan_port(lan: &Lan) -> LanPort {
+    let Lan { interface, portal_port, names, .. } = lan.clone();
+    LanPort { interface, port: portal_port, names }
+}
+
 /// Adopts or makes the gate, if its books are in this database.
 fn open_gate(options: &MeterOptions, store: &mut Store) -> Result<Meters, AgentError> {
     let meters = Meters::open(options)?;
@@ -132,17 +147,52 @@ fn start(
     config: Config,
     meters: Meters,
     store: Store,
-    requests: mpsc::Receiver<crate::control::Asked>,
+    asked: mpsc::Receiver<control::Asked>,
+    stations: mpsc::Receiver<portal::Asked>,
 ) -> Result<EventLoop, AgentError> {
     let snapshot = store.load()?;
-    rights::drop_all_but_needed()?;
+    let (tell_news, news) = mpsc::channel(MAX_UNREAD_NEWS);
+    let policy =
+        config.payments.as_ref().map(|payments| policy(payments, &snapshot)).transpose()?;
+    let chain = match &config.payments {
+        Some(payments) => Some(ChainWorker::start(&payments.chain, None, tell_news)?),
+        None => None,
+    };
+    rights::drop_all_but_needed(config.lans.iter().any(|lan| lan.portal_port < FIRST_FREE_PORT))?;
     let (tell, reports) = mpsc::channel::<Report>(MAX_UNREAD_REPORTS);
     // The writer can't block here: there is room for every report that can be due.
     let writer = Writer::start(store, move |report| drop(tell.blocking_send(report)))?;
     let started = now();
     let held = meters.held()?;
-    let gateway = Gateway::restore(started, meters.epoch(), snapshot, held)?;
-    EventLoop::new(config, gateway, meters, writer, reports, requests, started)
+    let mut gateway = Gateway::restore(started, meters.epoch(), snapshot, held)?;
+    if let Some(policy) = policy {
+        gateway = gateway.with_channels(policy)?;
+    }
+    let heard = Heard { reports, asked, stations, news };
+    EventLoop::new(config, gateway, meters, writer, heard, chain, started)
+}
+
+/// The terms of new channels. A seed is made only if no channel depends on one.
+fn policy(payments: &Payments, snapshot: &Snapshot) -> Result<ChannelPolicy, AgentError> {
+    let Payments { chain, channels } = payments;
+    let seed = if snapshot.channels.is_empty() {
+        seed::load_or_create(&channels.seed_file)?
+    } else {
+        seed::load(&channels.seed_file)?
+    };
+    Ok(ChannelPolicy {
+        network: chain.network,
+        seed,
+        payout_script: channels.payout.clone(),
+        min_capacity: channels.min_capacity,
+        max_capacity: channels.max_capacity,
+        min_first_update: channels.min_first_update,
+        headroom: channels.headroom,
+        max_close_fee: channels.max_close_fee,
+        lock_blocks: channels.lock_blocks,
+        margin_blocks: channels.margin_blocks,
+        confirmations: channels.confirmations,
+    })
 }
 
 /// The kernel's clock of sessions.
@@ -161,7 +211,8 @@ mod tests {
 
     #[test]
     fn the_unpaid_reach_dhcp_the_portal_and_the_resolver_if_there_is_one() {
-        let lan = Lan { interface: "wlan0".into(), portal_port: 2121, resolver: true };
+        let lan =
+            Lan { interface: "wlan0".into(), portal_port: 2121, resolver: true, names: Vec::new() };
         let open = lan_options(&lan).open_ports;
         assert_eq!(open, [(17, 67), (17, 547), (6, 2121), (17, 53), (6, 53)]);
         assert!(open.len() <= MAX_OPEN_PORTS);

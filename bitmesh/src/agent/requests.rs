@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use bitmesh_core::{Answer, Input, Mac, MilliSat, Refusal, RequestId, Tariff};
+use bitmesh_core::wire::ApiError;
+use bitmesh_core::{
+    Answer, ChannelAnswer, ChannelResult, Input, Mac, MilliSat, Refusal, RequestId, Tariff,
+};
 use tokio::sync::oneshot;
 
 use crate::config::DEFAULT_TARIFF;
 use crate::control::Response;
 use crate::mac::{CreditIdText, MacText};
+use crate::portal::{Answered, Told};
 
 /// A grant, as it was asked for.
 #[derive(Clone, Debug)]
@@ -23,6 +27,25 @@ pub(super) struct Grant {
 pub(super) struct Requests {
     next: u64,
     open: BTreeMap<RequestId, Open>,
+    about_channels: BTreeMap<RequestId, Asker>,
+}
+
+/// Who asked about a channel.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// A subscriber's device.
+    Station(oneshot::Sender<Answered>),
+    /// The operator.
+    Operator(oneshot::Sender<Response>),
+}
+
+impl Asker {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Station(answer) => answer.is_closed(),
+            Self::Operator(answer) => answer.is_closed(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -54,10 +77,33 @@ impl Requests {
     fn open(&mut self, open: Open) -> RequestId {
         // Askers that have given up need no answer: this keeps the map as small as they are few.
         self.open.retain(|_, open| !open.answer.is_closed());
-        let request = RequestId(self.next);
-        self.next += 1;
+        let request = self.name();
         self.open.insert(request, open);
         request
+    }
+
+    /// Names a request about channels. Its answer goes to `asker`.
+    pub(super) fn about_channels(&mut self, asker: Asker) -> RequestId {
+        self.about_channels.retain(|_, asker| !asker.is_gone());
+        let request = self.name();
+        self.about_channels.insert(request, asker);
+        request
+    }
+
+    fn name(&mut self) -> RequestId {
+        let request = RequestId(self.next);
+        self.next += 1;
+        request
+    }
+
+    /// Answers a request about channels. One that nobody asked is ignored.
+    pub(super) fn channel_reply(&mut self, request: RequestId, result: ChannelResult) {
+        // The asker may be gone.
+        match self.about_channels.remove(&request) {
+            Some(Asker::Station(answer)) => drop(answer.send(result.map(Told::Channel))),
+            Some(Asker::Operator(answer)) => drop(answer.send(for_operator(result))),
+            None => {}
+        }
     }
 
     /// Answers a request. One that nobody asked is ignored.
@@ -74,6 +120,14 @@ impl Requests {
         };
         // The asker may be gone.
         drop(answer.send(response));
+    }
+}
+
+fn for_operator(result: ChannelResult) -> Response {
+    match result.map(|answer| *answer) {
+        Ok(ChannelAnswer::Closing(channels)) => Response::Closing { channels },
+        Ok(_) => Response::refused("the answer fits another question: see the log"),
+        Err(ApiError { message, .. }) => Response::refused(message),
     }
 }
 

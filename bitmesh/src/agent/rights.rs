@@ -10,6 +10,9 @@ use super::AgentError;
 const NEEDED: CapabilitySet =
     CapabilitySet::BPF.union(CapabilitySet::NET_ADMIN).union(CapabilitySet::PERFMON);
 
+/// What the thread that asks the bitcoin node needs: its cookie is another user's file.
+const READING: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
+
 /// Whether the process may load programs at all.
 ///
 /// # Errors
@@ -23,17 +26,28 @@ pub(super) fn check() -> Result<(), AgentError> {
 }
 
 /// Gives up every right but those that are needed, for this thread and those it starts. The files
-/// of the agent are its own, so they stay open to it.
+/// of the agent are its own, so they stay open to it. With `low_port`, the portal may listen anew
+/// at a port below 1024.
 ///
 /// # Errors
 ///
 /// Fails if the system refuses.
-pub(super) fn drop_all_but_needed() -> Result<(), AgentError> {
-    let kept = CapabilitySets {
-        effective: NEEDED,
-        permitted: NEEDED,
-        inheritable: CapabilitySet::empty(),
-    };
+pub(super) fn drop_all_but_needed(low_port: bool) -> Result<(), AgentError> {
+    keep(if low_port { NEEDED.union(CapabilitySet::NET_BIND_SERVICE) } else { NEEDED })
+}
+
+/// The same for a thread that only reads files, whoever they belong to.
+///
+/// # Errors
+///
+/// Fails if the system refuses.
+pub(super) fn drop_all_but_reading() -> Result<(), AgentError> {
+    keep(READING)
+}
+
+fn keep(rights: CapabilitySet) -> Result<(), AgentError> {
+    let inheritable = CapabilitySet::empty();
+    let kept = CapabilitySets { effective: rights, permitted: rights, inheritable };
     set_no_new_privs(true)
         .and_then(|()| set_capabilities(None, kept))
         .map_err(|error| AgentError::DropRights(error.into()))
@@ -48,14 +62,26 @@ mod tests {
         // Rights are a thread's own: the other tests keep theirs.
         let checked = std::thread::spawn(|| {
             if check().is_err() {
-                assert!(matches!(drop_all_but_needed(), Err(AgentError::DropRights(_))));
+                assert!(matches!(drop_all_but_needed(false), Err(AgentError::DropRights(_))));
                 return;
             }
-            drop_all_but_needed().expect("dropped");
+            drop_all_but_needed(false).expect("dropped");
             let held = capabilities(None).expect("read");
             assert_eq!(held.effective, NEEDED);
             assert_eq!(held.permitted, NEEDED);
             check().expect("still enough");
+        });
+        checked.join().expect("no panic");
+    }
+
+    #[test]
+    fn the_thread_that_asks_the_node_can_only_read() {
+        let checked = std::thread::spawn(|| {
+            if check().is_ok() {
+                drop_all_but_reading().expect("dropped");
+                assert_eq!(capabilities(None).expect("read").permitted, READING);
+                assert!(matches!(check(), Err(AgentError::NoRights)));
+            }
         });
         checked.join().expect("no panic");
     }

@@ -20,6 +20,11 @@ pub(super) fn msat(msat: u64) -> String {
     format!("{}.{:03} sat", grouped(msat / 1_000), msat % 1_000)
 }
 
+/// An amount in whole sat.
+pub(super) fn sat(sat: u64) -> String {
+    format!("{} sat", grouped(sat))
+}
+
 /// A whole number with its thousands apart.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -2,6 +2,8 @@
 
 mod accounts;
 mod args;
+mod channels;
+mod close;
 mod doctor;
 mod failure;
 mod gateway;
@@ -42,6 +44,8 @@ enum Command {
     Status(status::StatusCommand),
     Accounts(accounts::Accounts),
     Top(top::Top),
+    Channels(channels::Channels),
+    Close(close::Close),
     Doctor(doctor::Doctor),
     Teardown(teardown::Teardown),
 }
@@ -67,6 +71,8 @@ fn run(command: Command, object: &'static [u8]) -> Result<(), Failure> {
         Command::Status(status) => status.run(),
         Command::Accounts(accounts) => accounts.run(),
         Command::Top(top) => top.run(),
+        Command::Channels(channels) => channels.run(),
+        Command::Close(close) => close.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Teardown(teardown) => teardown.run(object),
     }

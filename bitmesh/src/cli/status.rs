@@ -6,7 +6,7 @@ use super::args::{Agent, beside_the_point};
 use super::failure::Failure;
 use super::table::{Align, Table, Tone};
 use super::{human, output};
-use crate::control::{Request, Response, Status};
+use crate::control::{ChainState, ChainStatus, Request, Response, Status};
 
 /// Show how the agent does, and how each LAN interface is attached
 #[derive(Args)]
@@ -36,8 +36,15 @@ fn show(status: &Status) -> String {
         "agent      {version}, process {pid}, up {uptime}\n\
          gate       {gate}, {} (epoch {})\n\
          database   {}, {} batches unwritten\n\
-         accounts   {accounts}, {open} open, {waiting} waiting for room\n\n",
-        status.bpffs, status.epoch, status.database, status.unwritten_batches,
+         accounts   {accounts}, {open} open, {waiting} waiting for room\n\
+         chain      {}\n\
+         channels   {} not over\n\n",
+        status.bpffs,
+        status.epoch,
+        status.database,
+        status.unwritten_batches,
+        chain(status.chain.as_ref()),
+        status.channels,
     );
     let mut table = Table::new(&[("INTERFACE", Align::Left), ("HOOK", Align::Left)]);
     for attachment in &status.attachments {
@@ -46,4 +53,21 @@ fn show(status: &Status) -> String {
     }
     text += &table.render(output::wants_colour());
     text
+}
+
+fn chain(chain: Option<&ChainStatus>) -> String {
+    let Some(ChainStatus { state, height, why }) = chain else {
+        return "none: no channels are sold, add [chain] and [channels]".to_owned();
+    };
+    let at = height
+        .map_or_else(String::new, |height| format!(", block {}", human::grouped(height.into())));
+    match (state, why) {
+        (ChainState::Starting, _) => "not asked yet".to_owned(),
+        (ChainState::CatchingUp, _) => format!("catching up{at}"),
+        (ChainState::Following, _) => format!("followed{at}"),
+        (ChainState::Unavailable, why) => {
+            let why = why.as_deref().unwrap_or("see the log");
+            format!("NOT SEEN{at}, no new channels: {why}")
+        }
+    }
 }

@@ -9,12 +9,16 @@ use bitmesh_core::Tariff;
 use toml::Spanned;
 
 use super::error::Wrong;
-use super::{Config, DEFAULT_TARIFF, Lan, Raw, RawLan};
+use super::{Config, DEFAULT_TARIFF, Lan, Raw, RawLan, payments};
 
 /// Bytes of an interface name, at most (`IFNAMSIZ`, less its zero).
 const MAX_INTERFACE_BYTES: usize = 15;
 /// Bytes of a socket's path, at most (`sun_path`, less its zero).
 const MAX_SOCKET_BYTES: usize = 107;
+/// Bytes of a name that the portal answers to, at most (RFC 1035 §2.3.4).
+const MAX_NAME_BYTES: usize = 253;
+/// Names that the portal answers to, on one interface, at most.
+const MAX_NAMES: usize = 8;
 /// Bytes of a tariff's name, at most.
 const MAX_TARIFF_NAME_BYTES: usize = 32;
 /// Tariffs, at most.
@@ -23,17 +27,19 @@ const MAX_TARIFFS: usize = 64;
 /// Checks the values of a file.
 pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
     let socket = absolute("socket", raw.socket)?;
-    Ok(Config {
-        database: absolute("database", raw.database)?.1,
-        bpffs: absolute("bpffs", raw.bpffs)?.1,
-        socket: short(socket)?,
-        hook: raw.hook,
-        lans: lans(raw.lan)?,
-        tariffs: tariffs(raw.tariffs)?,
-    })
+    let database = absolute("database", raw.database)?.1;
+    let bpffs = absolute("bpffs", raw.bpffs)?.1;
+    let socket = short(socket)?;
+    let lans = lans(raw.lan)?;
+    let tariffs = tariffs(raw.tariffs)?;
+    let payments = payments::check(raw.chain, raw.channels, &tariffs, &database)?;
+    Ok(Config { database, bpffs, socket, hook: raw.hook, lans, tariffs, payments })
 }
 
-fn absolute(key: &str, path: Spanned<PathBuf>) -> Result<(Range<usize>, PathBuf), Wrong> {
+pub(super) fn absolute(
+    key: &str,
+    path: Spanned<PathBuf>,
+) -> Result<(Range<usize>, PathBuf), Wrong> {
     let span = path.span();
     let path = path.into_inner();
     if path.is_absolute() {
@@ -75,9 +81,29 @@ fn lans(raw: Vec<RawLan>) -> Result<Vec<Lan>, Wrong> {
             return Err(Wrong::new(lan.portal_port.span(), what.to_owned()));
         }
         let portal_port = lan.portal_port.into_inner();
-        lans.push(Lan { interface, portal_port, resolver: lan.resolver });
+        let names = names(lan.names)?;
+        lans.push(Lan { interface, portal_port, resolver: lan.resolver, names });
     }
     Ok(lans)
+}
+
+fn names(raw: Vec<Spanned<String>>) -> Result<Vec<String>, Wrong> {
+    let mut names = Vec::new();
+    for name in raw {
+        let span = name.span();
+        let name = name.into_inner().to_ascii_lowercase();
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(plain) {
+            let what = format!("`{name}` is no name of a host: use letters, digits, - and dots");
+            return Err(Wrong::new(span, what));
+        }
+        if names.len() == MAX_NAMES {
+            let what = format!("more than {MAX_NAMES} names: remove some");
+            return Err(Wrong::new(span, what));
+        }
+        names.push(name);
+    }
+    Ok(names)
 }
 
 /// The kernel's rule for names of devices (`dev_valid_name`).

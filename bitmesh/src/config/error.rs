@@ -122,10 +122,13 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
 fn plain(wanted: &str) -> &str {
     match wanted {
         "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
         "u64" => "a whole number, 0 or more",
         "a boolean" => "true or false",
         "a string" | "path string" => "a text in quotes",
-        "a map" | "struct Tariff" | "struct RawLan" => "a table",
+        "a map" | "struct Tariff" | "struct RawLan" | "struct RawChain" | "struct RawChannels" => {
+            "a table"
+        }
         "a sequence" => "a table in double brackets, as in [[lan]]",
         other => other,
     }

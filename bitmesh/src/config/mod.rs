@@ -11,10 +11,21 @@
 //! uplink_msat_per_mib = 1000
 //! downlink_msat_per_mib = 1000
 //! msat_per_minute = 0
+//!
+//! # Without these two, nothing is sold but what the operator grants.
+//! [chain]
+//! kind = "bitcoind"
+//! url = "http://127.0.0.1:8332"
+//! network = "bitcoin"
+//! cookie_file = "/var/lib/bitcoind/.cookie"
+//!
+//! [channels]
+//! payout_address = "bc1…"
 //! ```
 
 mod check;
 mod error;
+mod payments;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,6 +37,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub use self::error::ConfigError;
+pub use self::payments::{
+    Chain, ChainAuth, Channels, MAX_CONFIRMATIONS, MAX_LOCK_BLOCKS, MIN_OPEN_BLOCKS, Payments,
+};
 
 /// Bytes of a configuration file, at most.
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
@@ -61,6 +75,8 @@ pub struct Lan {
     pub portal_port: u16,
     /// Whether the unpaid may ask the gateway's resolver (port 53).
     pub resolver: bool,
+    /// Names that the portal answers to, beside its addresses.
+    pub names: Vec<String>,
 }
 
 /// A configuration that was checked.
@@ -78,6 +94,8 @@ pub struct Config {
     pub lans: Vec<Lan>,
     /// The price lists by name; [`DEFAULT_TARIFF`] is among them.
     pub tariffs: BTreeMap<String, Tariff>,
+    /// What sells channels. Without it, the operator grants.
+    pub payments: Option<Payments>,
 }
 
 /// The file as it is written.
@@ -96,6 +114,8 @@ struct Raw {
     lan: Vec<RawLan>,
     #[serde(default)]
     tariffs: BTreeMap<Spanned<String>, Spanned<Tariff>>,
+    chain: Option<Spanned<payments::RawChain>>,
+    channels: Option<Spanned<payments::RawChannels>>,
 }
 
 #[derive(Deserialize)]
@@ -106,6 +126,8 @@ struct RawLan {
     portal_port: Spanned<u16>,
     #[serde(default = "default_resolver")]
     resolver: bool,
+    #[serde(default)]
+    names: Vec<Spanned<String>>,
 }
 
 fn default_database() -> Spanned<PathBuf> {

@@ -19,8 +19,14 @@ fn the_smallest_configuration_gets_the_defaults() {
         socket: "/run/bitmesh/bitmesh.sock".into(),
         bpffs: "/sys/fs/bpf/bitmesh".into(),
         hook: Hook::Auto,
-        lans: vec![Lan { interface: "wlan0".into(), portal_port: 2121, resolver: true }],
+        lans: vec![Lan {
+            interface: "wlan0".into(),
+            portal_port: 2121,
+            resolver: true,
+            names: vec![],
+        }],
         tariffs: BTreeMap::from([("default".into(), Tariff::default())]),
+        payments: None,
     };
     assert_eq!(config, expected);
 }
@@ -37,6 +43,7 @@ fn every_key_is_taken() {
         interface = "br-lan"
         portal_port = 80
         resolver = false
+        names = ["Gateway.lan"]
         [[lan]]
         interface = "wlan1"
         [tariffs.default]
@@ -48,7 +55,12 @@ fn every_key_is_taken() {
     )
     .expect("valid");
     assert_eq!(config.hook, Hook::Clsact);
-    let first = Lan { interface: "br-lan".into(), portal_port: 80, resolver: false };
+    let first = Lan {
+        interface: "br-lan".into(),
+        portal_port: 80,
+        resolver: false,
+        names: vec!["gateway.lan".into()],
+    };
     assert_eq!(config.lans[0], first);
     assert_eq!(config.lans.len(), 2);
     let tariff = Tariff { uplink_msat_per_mib: 1, downlink_msat_per_mib: 2, msat_per_minute: 3 };
@@ -61,11 +73,12 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
     refused(
         "\ndatabse = \"/x\"\n",
         "gateway.toml:2: unknown key `databse`: use one of `database`, `socket`, `bpffs`, \
-         `hook`, `lan`, `tariffs`",
+         `hook`, `lan`, `tariffs`, `chain`, `channels`",
     );
     refused(
         "[[lan]]\ninterface = \"a\"\n\nport = 1\n",
-        "gateway.toml:4: unknown key `port`: use one of `interface`, `portal_port`, `resolver`",
+        "gateway.toml:4: unknown key `port`: use one of `interface`, `portal_port`, `resolver`, \
+         `names`",
     );
     refused(
         "[tariffs.default]\nmsat_per_mib = 1\n",

@@ -10,7 +10,9 @@ mod server;
 use std::time::Duration;
 
 pub use self::client::{ClientError, ask};
-pub use self::protocol::{AccountLine, Attachment, Request, Response, State, Status};
+pub use self::protocol::{
+    AccountLine, Attachment, ChainState, ChainStatus, ChannelRow, Request, Response, State, Status,
+};
 pub use self::server::{Asked, ControlError, Server};
 
 /// Bytes of a request, its line end included, at most.

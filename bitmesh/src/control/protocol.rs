@@ -1,5 +1,7 @@
 //! What is asked and answered.
 
+use bitcoin::{OutPoint, Txid};
+use bitmesh_core::wire::{ChannelId, ChannelWord};
 use serde::{Deserialize, Serialize};
 
 use crate::mac::{CreditIdText, MacText};
@@ -29,6 +31,14 @@ pub enum Request {
     Status {},
     /// List the accounts.
     Accounts {},
+    /// List the channels.
+    Channels {},
+    /// Close a channel.
+    Close {
+        /// Which one; all that can be closed if there is none.
+        #[serde(default)]
+        channel: Option<ChannelId>,
+    },
 }
 
 /// What the agent answers.
@@ -59,6 +69,16 @@ pub enum Response {
         at_ns: u64,
         /// One line each, in the order of their addresses.
         accounts: Vec<AccountLine>,
+    },
+    /// The channels.
+    Channels {
+        /// One line each, those that are over at the end.
+        channels: Vec<ChannelRow>,
+    },
+    /// These channels are being closed.
+    Closing {
+        /// Which.
+        channels: Vec<ChannelId>,
     },
     /// It was not done.
     Refused {
@@ -111,6 +131,68 @@ pub struct Status {
     pub waiting: u64,
     /// Batches that wait for the disk.
     pub unwritten_batches: u64,
+    /// How the chain is seen; nothing if no channels are sold.
+    pub chain: Option<ChainStatus>,
+    /// Channels that are not over.
+    pub channels: u64,
+}
+
+/// How the chain is seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainStatus {
+    /// In a word.
+    pub state: ChainState,
+    /// Height of the newest block that was read.
+    pub height: Option<u32>,
+    /// Why it is not seen, and how to mend it.
+    pub why: Option<String>,
+}
+
+/// How the chain is seen, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChainState {
+    /// The node was not asked yet.
+    Starting,
+    /// Blocks are read that came meanwhile.
+    CatchingUp,
+    /// The newest block was read.
+    Following,
+    /// The node does not answer, or not well: there are no new channels meanwhile.
+    Unavailable,
+}
+
+/// One channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelRow {
+    /// Its name.
+    pub channel: ChannelId,
+    /// Whose station.
+    pub mac: MacText,
+    /// Where it is.
+    pub state: ChannelWord,
+    /// The same as a sentence.
+    pub sentence: String,
+    /// Its funding.
+    pub outpoint: Option<OutPoint>,
+    /// What it holds, in satoshi; 0 without a funding.
+    pub capacity_sat: u64,
+    /// What the newest update credits, in satoshi.
+    pub credited_sat: u64,
+    /// What is charged to it, in msat, rounded up.
+    pub charged_msat: u64,
+    /// What a confirmed close paid to the gateway, in satoshi.
+    pub settled_sat: u64,
+    /// What a confirmed close paid to the payer, in satoshi.
+    pub returned_sat: u64,
+    /// What a confirmed close paid to the miners, in satoshi.
+    pub fee_sat: u64,
+    /// The close that is on its way or confirmed.
+    pub closing_txid: Option<Txid>,
+    /// From this height on there is no credit, and the gateway closes.
+    pub last_call_height: u32,
+    /// From the block after this height on the payer can take everything back.
+    pub expiry_height: u32,
 }
 
 /// How one LAN interface is attached.

@@ -16,7 +16,7 @@ use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
 use super::Check;
 use super::system::may_meter;
-use crate::meter::netlink;
+use crate::netlink;
 
 /// The handle of the clsact filters of BitMesh.
 const OWN_HANDLE: TcHandle = TcHandle { major: 0, minor: 0xb17 };

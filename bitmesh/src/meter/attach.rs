@@ -11,8 +11,8 @@ use aya::programs::{
 use bitmesh_common::abi::{HOOK_CLSACT, HOOK_TCX, Lan};
 
 use super::home::Home;
-use super::netlink;
 use super::{HookChoice, MeterError, error::describe};
+use crate::netlink;
 
 /// The programs and where each goes.
 pub(super) const PROGRAMS: [(&str, TcAttachType); 2] =

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use bitmesh_common::abi::{Lan, MAX_LAN_ADDRESSES};
 use bitmesh_common::gate::open_port;
 
-use super::{LanOptions, MeterError, netlink};
+use super::{LanOptions, MeterError};
+use crate::netlink;
 
 /// The index of an interface.
 ///

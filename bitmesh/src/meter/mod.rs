@@ -14,7 +14,6 @@ mod convert;
 mod error;
 mod home;
 mod lan;
-pub(crate) mod netlink;
 mod object;
 
 use std::collections::{BTreeSet, HashMap as StdHashMap};
@@ -32,6 +31,7 @@ use self::accounts::AccountArray;
 use self::convert::{account_of, image_of, sample_of};
 use self::home::Home;
 use self::object::{Grace, found, load, take};
+use crate::netlink;
 
 pub use self::error::MeterError;
 pub(crate) use self::home::is_bpffs;

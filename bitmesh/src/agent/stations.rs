@@ -1,0 +1,176 @@
+//! What stations ask, and what the chain says.
+
+use bitmesh_core::wire::{ApiError, ChannelId, SessionView};
+use bitmesh_core::{
+    AccountView, ChannelAnswer, ChannelInput, ChannelLine, Entropy, Input, RequestId,
+};
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::sync::oneshot;
+
+use super::chain::{News, unix_s};
+use super::event_loop::EventLoop;
+use super::now;
+use super::requests::Asker;
+use crate::config::DEFAULT_TARIFF;
+use crate::control::{ChannelRow, Response};
+use crate::mac::MacText;
+use crate::portal::{Answered, Asked, Question, Told};
+
+impl EventLoop {
+    /// Answers a station, or lets the core do so.
+    pub(super) fn station_asks(&mut self, asked: Asked) {
+        let Asked { question, answer } = asked;
+        match question {
+            Question::View { channel } => drop(answer.send(self.view(channel))),
+            Question::Session { mac } => {
+                let session = self.gateway.account(mac).map(|account| session_of(&account));
+                drop(answer.send(session.map(Told::Session).ok_or_else(no_session)));
+            }
+            question => match Draw::new() {
+                Ok(draw) => self.ask_core(question, draw, answer),
+                Err(error) => drop(answer.send(Err(error))),
+            },
+        }
+    }
+
+    fn ask_core(&mut self, question: Question, draw: Draw, answer: oneshot::Sender<Answered>) {
+        let request = self.requests.about_channels(Asker::Station(answer));
+        if let Some(input) = self.input_of(request, question, draw) {
+            self.gateway.handle_input(now(), Input::Channel(input));
+        }
+    }
+
+    fn input_of(&self, request: RequestId, question: Question, draw: Draw) -> Option<ChannelInput> {
+        let Draw { entropy, unix_s } = draw;
+        Some(match question {
+            Question::Offer { challenge } => {
+                ChannelInput::Offer { request, tariff: self.price(), challenge, unix_s }
+            }
+            Question::Open { mac, body } => ChannelInput::Open { request, mac, body, unix_s },
+            Question::Fund { channel, body } => ChannelInput::Fund { request, channel, body },
+            Question::Update { channel, body } => ChannelInput::Update { request, channel, body },
+            Question::Challenge { channel } => {
+                ChannelInput::Challenge { request, channel, entropy }
+            }
+            Question::Close { channel, body } => {
+                ChannelInput::Close { request, channel, body, entropy }
+            }
+            Question::Complete { channel, body } => {
+                ChannelInput::Complete { request, channel, body }
+            }
+            // These were answered.
+            Question::View { .. } | Question::Session { .. } => return None,
+        })
+    }
+
+    /// The prices that channels are sold at.
+    fn price(&self) -> bitmesh_core::Tariff {
+        let sold = self.config.payments.as_ref().map(|payments| payments.channels.tariff);
+        sold.or_else(|| self.config.tariffs.get(DEFAULT_TARIFF).copied()).unwrap_or_default()
+    }
+
+    fn view(&self, channel: ChannelId) -> Answered {
+        let view = self
+            .gateway
+            .channel(channel)
+            .ok_or_else(|| ApiError::new("no_channel", "there is no such channel: open one"))?;
+        Ok(Told::Channel(Box::new(ChannelAnswer::View(view))))
+    }
+
+    /// Takes in what the chain's thread says.
+    pub(super) fn take_news(&mut self, news: News) {
+        match news {
+            News::Fact(fact) => self.gateway.handle_input(now(), Input::Channel(*fact)),
+            News::Status(status) => {
+                tracing::info!(state = ?status.state, height = status.height, "the chain");
+                self.chain_status = Some(status);
+            }
+            News::Settled(cursor) => self.keep_cursor(&cursor),
+        }
+    }
+
+    /// The channels as operators see them: those that are over at the end.
+    pub(super) fn channel_rows(&self) -> Response {
+        let mut lines = self.gateway.channels();
+        lines.sort_by_key(|line| (is_over(line), line.last_call_height, line.channel));
+        Response::Channels { channels: lines.iter().map(row_of).collect() }
+    }
+
+    /// Channels that are not over.
+    pub(super) fn live_channels(&self) -> u64 {
+        self.gateway.channels().iter().filter(|line| !is_over(line)).count() as u64
+    }
+
+    /// The operator closes one channel, or all.
+    pub(super) fn close_channels(
+        &mut self,
+        channel: Option<ChannelId>,
+        answer: oneshot::Sender<Response>,
+    ) -> Input {
+        let request = self.requests.about_channels(Asker::Operator(answer));
+        Input::Channel(ChannelInput::CloseByOperator { request, channel })
+    }
+}
+
+/// What a core without clock and dice is given with a question.
+struct Draw {
+    entropy: Entropy,
+    unix_s: u64,
+}
+
+impl Draw {
+    fn new() -> Result<Self, ApiError> {
+        let mut bytes = [0; 32];
+        getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| {
+            ApiError::new("overloaded", format!("the gateway has no random numbers: {error}"))
+        })?;
+        Ok(Self { entropy: Entropy(bytes), unix_s: unix_s() })
+    }
+}
+
+fn no_session() -> ApiError {
+    ApiError::new("no_session", "this station has no account: take an offer and pay")
+}
+
+fn session_of(account: &AccountView) -> SessionView {
+    SessionView {
+        open: account.open,
+        tariff: account.tariff,
+        uplink_bytes: account.reading.uplink_bytes,
+        downlink_bytes: account.reading.downlink_bytes,
+        charged_for_bytes_msat: account.charged_for_bytes,
+        charged_for_time_msat: account.charged_for_time,
+        balance_msat: account.balance,
+    }
+}
+
+fn is_over(line: &ChannelLine) -> bool {
+    use bitmesh_core::wire::ChannelWord as Word;
+    match line.state {
+        Word::Opened | Word::Unconfirmed | Word::Open | Word::Closing => false,
+        Word::ClosedTogether
+        | Word::ClosedAlone
+        | Word::Refunded
+        | Word::SpentOtherwise
+        | Word::FundingLost => true,
+    }
+}
+
+fn row_of(line: &ChannelLine) -> ChannelRow {
+    ChannelRow {
+        channel: line.channel,
+        mac: MacText(line.mac),
+        state: line.state,
+        sentence: line.sentence.clone(),
+        outpoint: line.outpoint,
+        capacity_sat: line.capacity_sat,
+        credited_sat: line.credited_sat,
+        charged_msat: line.charged_msat.0,
+        settled_sat: line.settled_sat,
+        returned_sat: line.returned_sat,
+        fee_sat: line.fee_sat,
+        closing_txid: line.closing_txid,
+        last_call_height: line.last_call_height,
+        expiry_height: line.expiry_height,
+    }
+}

@@ -1,0 +1,318 @@
+//! What sells channels: the chain, and the terms.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::{Address, Amount, Network};
+use bitmesh_core::Tariff;
+use bitmesh_core::channel::{
+    MAX_CAPACITY, MIN_FEERATE, MIN_MARGIN_BLOCKS, OutputScript, first_update_for,
+};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::Spanned;
+
+use super::DEFAULT_TARIFF;
+use super::check::absolute;
+use super::error::Wrong;
+
+/// The longest life of a channel, in blocks: about a year.
+pub const MAX_LOCK_BLOCKS: u32 = 52_560;
+
+/// The least life of a channel beyond its margin, in blocks.
+pub const MIN_OPEN_BLOCKS: u32 = 6;
+
+/// Confirmations that can be asked for, at most: a day.
+pub const MAX_CONFIRMATIONS: u32 = 144;
+
+/// The seed's file beside the database, unless another is named.
+const SEED_FILE: &str = "seed";
+
+/// Who the node is told that asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainAuth {
+    /// Whoever can read this file of the node's.
+    Cookie(PathBuf),
+    /// A user of the node's configuration.
+    User {
+        /// The name.
+        name: String,
+        /// The file whose first line is the password.
+        password_file: PathBuf,
+    },
+}
+
+/// The bitcoin node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// `http://HOST:PORT`.
+    pub url: String,
+    /// Who asks.
+    pub auth: ChainAuth,
+    /// The chain that it must be on.
+    pub network: Network,
+}
+
+/// The terms on which channels are sold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channels {
+    /// Where the money goes.
+    pub payout: OutputScript,
+    /// The prices.
+    pub tariff: Tariff,
+    /// The least that a channel holds.
+    pub min_capacity: Amount,
+    /// The most that a channel holds.
+    pub max_capacity: Amount,
+    /// What the first update credits at least.
+    pub min_first_update: Amount,
+    /// How many times the present feerate the first update pays for a close.
+    pub headroom: u64,
+    /// The most that the payer's change pays to the fee of a cooperative close.
+    pub max_close_fee: Amount,
+    /// Blocks from the open to the expiry.
+    pub lock_blocks: u32,
+    /// Blocks before the expiry in which there is no credit.
+    pub margin_blocks: u32,
+    /// Confirmations of the funding before there is credit.
+    pub confirmations: u32,
+    /// The file with the secret of all keys.
+    pub seed_file: PathBuf,
+}
+
+/// Both, or neither.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payments {
+    /// The bitcoin node.
+    pub chain: Chain,
+    /// The terms.
+    pub channels: Channels,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Bitcoind,
+}
+
+/// `[chain]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawChain {
+    #[serde(rename = "kind")]
+    _kind: Kind,
+    url: Spanned<String>,
+    network: Spanned<String>,
+    cookie_file: Option<Spanned<PathBuf>>,
+    user: Option<Spanned<String>>,
+    password_file: Option<Spanned<PathBuf>>,
+}
+
+/// `[channels]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawChannels {
+    payout_address: Spanned<String>,
+    #[serde(default = "default_tariff")]
+    tariff: Spanned<String>,
+    #[serde(default = "sat::<10_000>")]
+    min_capacity_sat: Spanned<u64>,
+    #[serde(default = "sat::<1_000_000>")]
+    max_capacity_sat: Spanned<u64>,
+    #[serde(default = "sat::<1_000>")]
+    min_first_update_sat: Spanned<u64>,
+    #[serde(default = "sat::<2>")]
+    close_fee_headroom: Spanned<u64>,
+    #[serde(default = "sat::<5_000>")]
+    max_close_fee_sat: Spanned<u64>,
+    #[serde(default = "blocks::<1_008>")]
+    lock_blocks: Spanned<u32>,
+    #[serde(default = "blocks::<144>")]
+    margin_blocks: Spanned<u32>,
+    #[serde(default = "blocks::<1>")]
+    confirmations: Spanned<u32>,
+    seed_file: Option<Spanned<PathBuf>>,
+}
+
+fn default_tariff() -> Spanned<String> {
+    Spanned::new(0..0, DEFAULT_TARIFF.to_owned())
+}
+
+fn sat<const SAT: u64>() -> Spanned<u64> {
+    Spanned::new(0..0, SAT)
+}
+
+fn blocks<const BLOCKS: u32>() -> Spanned<u32> {
+    Spanned::new(0..0, BLOCKS)
+}
+
+/// Checks both tables.
+pub(super) fn check(
+    chain: Option<Spanned<RawChain>>,
+    channels: Option<Spanned<RawChannels>>,
+    tariffs: &BTreeMap<String, Tariff>,
+    database: &Path,
+) -> Result<Option<Payments>, Wrong> {
+    match (chain, channels) {
+        (None, None) => Ok(None),
+        (Some(chain), None) => {
+            let what = "[chain] is of no use alone: add [channels] with `payout_address = \"…\"`";
+            Err(Wrong::new(chain.span(), what.to_owned()))
+        }
+        (None, Some(channels)) => {
+            let what = "[channels] needs a bitcoin node: add [chain] with `kind`, `url` and \
+                        `network`";
+            Err(Wrong::new(channels.span(), what.to_owned()))
+        }
+        (Some(raw), Some(channels)) => {
+            let chain = self::chain(raw)?;
+            let terms = Terms { network: chain.network, tariffs, database };
+            Ok(Some(Payments { channels: terms.channels(channels)?, chain }))
+        }
+    }
+}
+
+fn chain(raw: Spanned<RawChain>) -> Result<Chain, Wrong> {
+    let span = raw.span();
+    let raw = raw.into_inner();
+    let network = network(&raw.network)?;
+    if !raw.url.get_ref().starts_with("http://") {
+        let what = format!("`url` is `{}`: give http://HOST:PORT", raw.url.get_ref());
+        return Err(Wrong::new(raw.url.span(), what));
+    }
+    let auth = match (raw.cookie_file, raw.user, raw.password_file) {
+        (Some(cookie), None, None) => ChainAuth::Cookie(absolute("cookie_file", cookie)?.1),
+        (None, Some(user), Some(file)) => ChainAuth::User {
+            name: user.into_inner(),
+            password_file: absolute("password_file", file)?.1,
+        },
+        _ => {
+            let what = "give either `cookie_file`, or `user` and `password_file`";
+            return Err(Wrong::new(span, what.to_owned()));
+        }
+    };
+    Ok(Chain { url: raw.url.into_inner(), auth, network })
+}
+
+fn network(name: &Spanned<String>) -> Result<Network, Wrong> {
+    name.get_ref().parse().map_err(|_| {
+        let what = format!(
+            "`network` can't be `{}`: use one of `bitcoin`, `testnet4`, `signet`, `regtest`",
+            name.get_ref()
+        );
+        Wrong::new(name.span(), what)
+    })
+}
+
+/// What the terms are checked against.
+struct Terms<'a> {
+    network: Network,
+    tariffs: &'a BTreeMap<String, Tariff>,
+    database: &'a Path,
+}
+
+impl Terms<'_> {
+    fn channels(&self, raw: Spanned<RawChannels>) -> Result<Channels, Wrong> {
+        let table = raw.span();
+        let raw = raw.into_inner();
+        let (min_capacity, max_capacity, min_first_update) = capacities(&raw, &table)?;
+        let (lock_blocks, margin_blocks) = life(&raw, &table)?;
+        let confirmations = within(&raw.confirmations, "confirmations", 0, MAX_CONFIRMATIONS)?;
+        let headroom = within(&raw.close_fee_headroom, "close_fee_headroom", 1, 100)?;
+        let most = MAX_CAPACITY.to_sat();
+        let max_close_fee = within(&raw.max_close_fee_sat, "max_close_fee_sat", 0, most)?;
+        Ok(Channels {
+            payout: self.payout(&raw.payout_address)?,
+            tariff: self.tariff(&raw.tariff, &table)?,
+            min_capacity,
+            max_capacity,
+            min_first_update,
+            headroom,
+            max_close_fee: Amount::from_sat(max_close_fee),
+            lock_blocks,
+            margin_blocks,
+            confirmations,
+            seed_file: match raw.seed_file {
+                Some(path) => absolute("seed_file", path)?.1,
+                None => self.database.with_file_name(SEED_FILE),
+            },
+        })
+    }
+
+    fn payout(&self, given: &Spanned<String>) -> Result<OutputScript, Wrong> {
+        let wrong = |why: &str| {
+            let what = format!("`payout_address` {why}");
+            Wrong::new(given.span(), what)
+        };
+        let address: Address<NetworkUnchecked> = given
+            .get_ref()
+            .parse()
+            .map_err(|_| wrong("is no bitcoin address: mend its letters"))?;
+        let address = address.require_network(self.network).map_err(|_| {
+            wrong(&format!("is not of {}: give one of the chain's own", self.network))
+        })?;
+        OutputScript::new(address.script_pubkey())
+            .map_err(|_| wrong("is of an old kind: give one that starts with bc1 (or tb1, bcrt1)"))
+    }
+
+    fn tariff(&self, name: &Spanned<String>, table: &Range<usize>) -> Result<Tariff, Wrong> {
+        self.tariffs.get(name.get_ref()).copied().ok_or_else(|| {
+            let known = self.tariffs.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let what = format!("there is no tariff `{}`: use one of {known}", name.get_ref());
+            Wrong::new(place(name.span(), table), what)
+        })
+    }
+}
+
+fn capacities(raw: &RawChannels, table: &Range<usize>) -> Result<(Amount, Amount, Amount), Wrong> {
+    let most = MAX_CAPACITY.to_sat();
+    let least_first = first_update_for(MIN_FEERATE, 1).to_sat();
+    let first = within(&raw.min_first_update_sat, "min_first_update_sat", least_first, most)?;
+    let max = within(&raw.max_capacity_sat, "max_capacity_sat", least_first, most)?;
+    let min = within(&raw.min_capacity_sat, "min_capacity_sat", least_first, most)?;
+    if min < first {
+        let what = format!(
+            "`min_capacity_sat` ({min}) is below `min_first_update_sat` ({first}): raise it"
+        );
+        return Err(Wrong::new(place(raw.min_capacity_sat.span(), table), what));
+    }
+    if max < min {
+        let what =
+            format!("`max_capacity_sat` ({max}) is below `min_capacity_sat` ({min}): raise it");
+        return Err(Wrong::new(place(raw.max_capacity_sat.span(), table), what));
+    }
+    Ok((Amount::from_sat(min), Amount::from_sat(max), Amount::from_sat(first)))
+}
+
+fn life(raw: &RawChannels, table: &Range<usize>) -> Result<(u32, u32), Wrong> {
+    let margin = within(&raw.margin_blocks, "margin_blocks", MIN_MARGIN_BLOCKS, MAX_LOCK_BLOCKS)?;
+    let lock = within(&raw.lock_blocks, "lock_blocks", 1, MAX_LOCK_BLOCKS)?;
+    if lock < margin.saturating_add(MIN_OPEN_BLOCKS) {
+        let what = format!(
+            "`lock_blocks` ({lock}) must be `margin_blocks` ({margin}) and at least \
+             {MIN_OPEN_BLOCKS} more: raise it"
+        );
+        return Err(Wrong::new(place(raw.lock_blocks.span(), table), what));
+    }
+    Ok((lock, margin))
+}
+
+fn within<T: Copy + PartialOrd + std::fmt::Display>(
+    value: &Spanned<T>,
+    key: &str,
+    least: T,
+    most: T,
+) -> Result<T, Wrong> {
+    let given = *value.get_ref();
+    if given >= least && given <= most {
+        return Ok(given);
+    }
+    let what = format!("`{key}` is {given}: give {least} to {most}");
+    Err(Wrong::new(value.span(), what))
+}
+
+/// The value's place, or its table's if it was not written.
+fn place(value: Range<usize>, table: &Range<usize>) -> Range<usize> {
+    if value.is_empty() { table.clone() } else { value }
+}

@@ -1,0 +1,46 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+
+use super::caller::Caller;
+use super::patient::Patient;
+use super::places::Place;
+use super::{HEAD_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS};
+
+/// Serves it until it ends.
+pub(super) async fn serve(stream: TcpStream, place: Place, routes: Router<Caller>, caller: Caller) {
+    let routes = TowerToHyperService::new(routes.with_state(caller.clone()));
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let answer = match caller.admit(&request) {
+            Ok(()) => Ok(routes.call(request)),
+            Err(problem) => Err(problem.into_response()),
+        };
+        async {
+            match answer {
+                Ok(answer) => answer.await,
+                Err(refused) => Ok::<Response, Infallible>(refused),
+            }
+        }
+    });
+    let io = TokioIo::new(Patient::new(stream, place));
+    let outcome = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(io, service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a connection to the portal broke");
+    }
+}
