@@ -1,7 +1,7 @@
 //! Comparing a channel that the gateway opened with what was asked for.
 
 use crate::channel::message::Message;
-use crate::channel::{FundingError, Opened, OutputScript, PublicKey, TermsError};
+use crate::channel::{FundingError, MessageError, Opened, OutputScript, PublicKey, TermsError};
 use crate::payer::{Accepted, ChainView};
 use crate::wire::{ChannelId, OpenRequest, OpenResponse};
 
@@ -19,8 +19,11 @@ pub struct OwnSide {
 /// Why a channel is not paid. Nothing was signed or shown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenRefused {
-    /// A field of the agreement is not what was offered or asked for.
-    #[error("the gateway changed {0} between its offer and the agreement: not signed, not paid")]
+    /// A field of the agreement is not what was offered.
+    #[error(transparent)]
+    Offered(#[from] MessageError),
+    /// A field of the agreement is not what this side asked for.
+    #[error("the gateway wrote {0} into the agreement otherwise than asked: not signed, not paid")]
     Changed(&'static str),
     /// It does not sign its own words.
     #[error("the gateway's signature of the agreement does not hold: not signed, not paid")]
@@ -96,21 +99,13 @@ impl Accepted {
     }
 
     fn check_fields(&self, own: &OwnSide, answer: &OpenResponse) -> Result<(), OpenRefused> {
-        let (offer, agreement) = (&self.offer, &answer.agreement);
-        let terms = &agreement.terms;
+        let agreement = &answer.agreement;
+        agreement.check_against(&self.offer)?;
         let same = [
-            (agreement.offer == offer.digest(), "the offer"),
-            (agreement.tariff == offer.tariff, "the prices"),
             (agreement.payer_session_key == own.session_key, "the payer's session key"),
-            (agreement.payee_session_key != own.session_key, "its session key"),
-            (terms.network == offer.network, "the network"),
-            (terms.payer_key == own.payer_key, "the payer's key"),
-            (terms.change_script == own.change_script, "the change script"),
-            (terms.margin_blocks == offer.margin_blocks, "the margin"),
-            (terms.min_capacity == offer.min_capacity, "the least capacity"),
-            (terms.max_capacity == offer.max_capacity, "the largest capacity"),
-            (terms.min_first_update == offer.min_first_update, "the first payment"),
-            (terms.max_close_fee == offer.max_close_fee, "the fee of a close"),
+            (agreement.payee_session_key != own.session_key, "its own session key"),
+            (agreement.terms.payer_key == own.payer_key, "the payer's key"),
+            (agreement.terms.change_script == own.change_script, "the change script"),
         ];
         match same.iter().find(|(same, _)| !same) {
             Some((_, what)) => Err(OpenRefused::Changed(what)),

@@ -198,7 +198,7 @@ proptest! {
         let mut purse = purse(spending());
         purse.pay().unwrap();
         for tick in 1..400 {
-            let used = Used { downlink_bytes: tick * kib_per_tick << 10, ..Used::default() };
+            let used = Used { downlink_bytes: (tick * kib_per_tick) << 10, ..Used::default() };
             purse.see(tick * SECOND / 10, used);
             if purse.counted().0 >= (CAPACITY - 330) * 1_000 {
                 break;
