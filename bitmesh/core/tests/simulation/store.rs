@@ -4,9 +4,10 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use bitmesh_core::wire::ChannelId;
 use bitmesh_core::{
-    AccountState, BatchId, BootTime, Credit, CreditId, CreditKind, Epoch, Mac, MilliSat, Reading,
-    Record, Snapshot, Units, Usage,
+    AccountState, BatchId, BootTime, ChannelState, ChannelUpdate, Credit, CreditId, CreditKind,
+    Epoch, Mac, MilliSat, Reading, Record, Snapshot, Units, Usage,
 };
 use rand::RngExt as _;
 use rand_xorshift::XorShiftRng;
@@ -26,6 +27,9 @@ pub struct Store {
     pub credits: BTreeMap<CreditId, Credit>,
     pub accounts: BTreeMap<Mac, AccountState>,
     pub usages: BTreeMap<(Mac, Epoch), Usage>,
+    pub key_index: Option<u32>,
+    pub channels: BTreeMap<ChannelId, ChannelState>,
+    pub updates: BTreeMap<ChannelId, ChannelUpdate>,
     sums: BTreeMap<(Mac, CreditKind), u64>,
     queue: VecDeque<(BatchId, Vec<Record>, BootTime)>,
 }
@@ -94,9 +98,21 @@ impl Store {
                 held.reading = largest(&held.reading, &usage.reading);
                 held.time_charged = held.time_charged.max(usage.time_charged);
             }
-            Record::KeyIndex(_) | Record::Channel(_) | Record::Update(_) | Record::Forget(_) => {
-                panic!("no channels are sold this evening: {record:?}")
+            Record::KeyIndex(index) => self.key_index = self.key_index.max(Some(index)),
+            Record::Channel(state) => {
+                let held = self.channels.entry(state.id).or_insert_with(|| (*state).clone());
+                if state.revision >= held.revision {
+                    *held = *state;
+                }
             }
+            Record::Update(update) => {
+                let held = self.updates.entry(update.channel).or_insert(update);
+                if update.change_sat < held.change_sat {
+                    *held = update;
+                }
+            }
+            Record::Forget(id) if self.updates.contains_key(&id) => {}
+            Record::Forget(id) => drop(self.channels.remove(&id)),
         }
     }
 
@@ -105,7 +121,9 @@ impl Store {
             credits: self.credits.values().copied().collect(),
             accounts: self.accounts.values().copied().collect(),
             usages: self.usages.values().copied().collect(),
-            ..Snapshot::default()
+            key_index: self.key_index,
+            channels: self.channels.values().cloned().collect(),
+            updates: self.updates.values().copied().collect(),
         }
     }
 

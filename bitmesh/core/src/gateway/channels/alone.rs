@@ -10,7 +10,7 @@ use super::{
     BUMP_BLOCKS, BURIED_BLOCKS, CLOSE_PATIENCE_BLOCKS, ChannelAnswer, ChannelCommand, Purpose,
 };
 use crate::channel::{CloseError, MAX_FEERATE, MIN_FEERATE, PayeeClosing, SignedClose};
-use crate::channel_record::{ChannelPhase, CloseTx, SpendKind};
+use crate::channel_record::{ChannelEnd, ChannelPhase, CloseTx, SpendKind};
 use crate::gateway::Gateway;
 use crate::io::{Command, RequestId};
 use crate::wire::{ApiError, ChannelId};
@@ -79,20 +79,37 @@ impl Gateway {
 
     fn look_at_deadline(&mut self, id: ChannelId, tip: u32, is_new: bool) {
         let Some(channel) = self.channels.all.get_mut(&id) else { return };
-        let wanted = channel.wanted();
-        if let Some(end) = wanted.end {
-            if !end.buried && tip.saturating_add(1) >= end.height.saturating_add(BURIED_BLOCKS) {
-                self.want(id, |state| {
-                    state.end = state.end.map(|end| super::ChannelEnd { buried: true, ..end });
-                });
-            }
-            return;
+        if let Some(end) = channel.wanted().end {
+            return self.look_at_end(id, &end, tip, is_new);
         }
         if channel.is_paid() && is_overdue(channel, tip) {
             self.freeze(id, ChannelPhase::ClosingAlone);
         }
         if is_new {
             self.bump(id, tip);
+            self.send_close_again(id);
+        }
+    }
+
+    /// An end that was seen is final when it is buried. One that only the disk knows of may have
+    /// been undone while the agent was dead.
+    fn look_at_end(&mut self, id: ChannelId, end: &ChannelEnd, tip: u32, is_new: bool) {
+        let Some(channel) = self.channels.all.get_mut(&id) else { return };
+        let deep = |height: u32| tip.saturating_add(1) >= height.saturating_add(BURIED_BLOCKS);
+        if end.buried {
+            return;
+        }
+        if channel.talk.end_seen {
+            if deep(end.height) {
+                self.want(id, |state| {
+                    state.end = state.end.map(|end| ChannelEnd { buried: true, ..end });
+                });
+            }
+            return;
+        }
+        if deep(*channel.talk.end_sought.get_or_insert(tip)) {
+            self.spend_gone(id, end.txid);
+        } else if is_new {
             self.send_close_again(id);
         }
     }
@@ -144,7 +161,8 @@ impl Gateway {
         let Some(close) = &state.close else { return };
         let txid = close.tx.compute_txid();
         let is_sent = channel.talk.sent == Some(txid);
-        if state.end.is_some() || state.phase == ChannelPhase::Lost || is_sent {
+        let is_over = state.end.is_some() && channel.talk.end_seen;
+        if is_over || state.phase == ChannelPhase::Lost || is_sent {
             return;
         }
         let purpose = match close.kind {

@@ -104,6 +104,10 @@ pub(super) struct Talk {
     pub(super) grace_until: Option<BootTime>,
     /// A confirmed spend that waits for the charges to be final.
     pub(super) spend: Option<Box<(Transaction, u32)>>,
+    /// Whether the end on disk was seen on the chain since the agent started.
+    pub(super) end_seen: bool,
+    /// The first block that was looked at for it.
+    pub(super) end_sought: Option<u32>,
     pub(super) is_forgotten: bool,
 }
 
@@ -256,7 +260,7 @@ impl Channel {
 
     /// Confirmations of its funding, seen from the newest block.
     pub(super) fn confirmations(&self, tip: u32) -> u32 {
-        let height = self.state.funding.and_then(|funding| funding.height);
+        let height = self.wanted().funding.and_then(|funding| funding.height);
         height.map_or(0, |height| (tip + 1).saturating_sub(height))
     }
 }

@@ -87,8 +87,7 @@ impl Gateway {
         height: Option<u32>,
     ) {
         let Some(channel) = self.channels.all.get_mut(&id) else { return };
-        let state = channel.wanted();
-        if channel.talk.is_forgotten || state.end.is_some() {
+        if channel.talk.is_forgotten || channel.is_over() {
             return;
         }
         let seen = Funding { outpoint, capacity, height };
@@ -110,18 +109,23 @@ impl Gateway {
 
     pub(super) fn funding_gone(&mut self, id: ChannelId, outpoint: OutPoint) {
         let Some(channel) = self.channels.all.get(&id) else { return };
-        let state = channel.wanted();
-        if state.funding.is_none_or(|funding| funding.outpoint != outpoint) || state.end.is_some() {
+        let held = channel.wanted().funding;
+        if channel.is_over() || held.is_none_or(|funding| funding.outpoint != outpoint) {
             return;
         }
         if channel.is_paid() {
             self.want(id, |state| {
                 state.funding = state.funding.map(|funding| Funding { height: None, ..funding });
+                // What spent it is gone with it.
+                if state.end.take().is_some() {
+                    state.phase = ChannelPhase::Lost;
+                }
             });
             self.freeze(id, ChannelPhase::Lost);
         } else {
             self.want(id, |state| {
                 state.funding = None;
+                state.end = None;
                 if state.frozen.is_some() {
                     state.phase = ChannelPhase::Lost;
                 }

@@ -203,13 +203,15 @@ pub enum Purpose {
 /// An obligation about channels. All of them can come again: they are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChannelCommand {
-    /// Say [`ChannelInput::FundingSeen`] and [`ChannelInput::SpendSeen`] for this script.
+    /// Say [`ChannelInput::FundingSeen`] and [`ChannelInput::SpendSeen`] for this script, also of
+    /// what was said before a restart. If the outpoint is given and is nowhere to be found any
+    /// more, say [`ChannelInput::FundingGone`].
     Watch {
         /// Which channel.
         channel: ChannelId,
         /// What its funding pays to.
         script: ScriptBuf,
-        /// Its funding, if it is known.
+        /// Its funding, if one was seen.
         outpoint: Option<OutPoint>,
         /// Nothing of it is in a block below this height.
         since_height: u32,

@@ -56,7 +56,12 @@ impl Gateway {
             return Err(Refused::NotAgreed.into());
         }
         let Side::Paying(payee) = &channel.side else { return Err(Refused::Unfunded.into()) };
-        let update = body.of(payee.channel().outpoint())?;
+        let outpoint = payee.channel().outpoint();
+        // A funding that is gone, or replaced, counts as such before that is on the disk.
+        if channel.wanted().funding.is_none_or(|funding| funding.outpoint != outpoint) {
+            return Err(Refused::Unfunded.into());
+        }
+        let update = body.of(outpoint)?;
         let tip = chain.tip.filter(|_| now.since(chain.heard) <= MAX_CHAIN_SILENCE);
         let tip = tip.ok_or(Refused::ChainUnavailable)?;
         let (have, required) = (channel.confirmations(tip), channel.state.confirmations);

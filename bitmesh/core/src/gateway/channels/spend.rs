@@ -48,6 +48,7 @@ impl Gateway {
         let Some(spend) = channel.talk.spend.take() else { return };
         let (tx, height) = *spend;
         if let Some(end) = read_end(channel, &tx, height) {
+            channel.talk.end_seen = true;
             self.want(id, |state| {
                 state.end = Some(end);
                 state.phase = ChannelPhase::Ended;
@@ -59,6 +60,8 @@ impl Gateway {
         let Some(channel) = self.channels.all.get_mut(&id) else { return };
         channel.talk.spend.take_if(|spend| spend.0.compute_txid() == txid);
         channel.talk.sent = None;
+        channel.talk.end_seen = false;
+        channel.talk.end_sought = None;
         let gone = channel.wanted().end.filter(|end| end.txid == txid && !end.buried);
         if gone.is_some() {
             self.want(id, |state| {

@@ -8,7 +8,7 @@ use bitmesh_common::abi::Mac;
 use super::book::{Channel, Side};
 use super::refusal::Refused;
 use crate::account::Freeze;
-use crate::channel_record::{ChannelState, Frozen};
+use crate::channel_record::{ChannelPhase, ChannelState, Frozen};
 use crate::gateway::change::PendingBatch;
 use crate::gateway::{Gateway, RETRY_AFTER};
 use crate::io::RequestId;
@@ -83,6 +83,7 @@ impl Gateway {
             return;
         }
         let mut askers = std::mem::take(&mut channel.talk.funders);
+        askers.extend(channel.talk.closer.take().map(|closer| closer.request));
         if let Some(completer) = channel.talk.completer.take() {
             askers.push(completer);
             // Nothing was changed, says the answer: the payer signs another close.
@@ -121,7 +122,8 @@ impl Gateway {
         self.proceed(freeze.channel);
     }
 
-    /// The books are as before, and so is the row; it is tried again.
+    /// The books are as before, and so is the row. Unless only the payer asked for it, it is tried
+    /// again.
     pub(in crate::gateway) fn freeze_failed(&mut self, freeze: &Freeze) {
         let Some(channel) = self.channels.all.get_mut(&freeze.channel) else { return };
         channel.freezing = None;
@@ -134,8 +136,18 @@ impl Gateway {
                 channel.next = None;
             }
         }
+        let talk = &mut channel.talk;
+        let closer = talk.closer.take();
+        let for_payer = closer.is_some() && talk.grace_until.is_none() && talk.spend.is_none();
+        if for_payer && channel.to_freeze == Some(ChannelPhase::Closing) {
+            channel.to_freeze = None;
+        }
         self.channels.alarms.insert((self.now.after(RETRY_AFTER), freeze.channel));
         self.write_row(freeze.channel);
+        self.refuse_all(
+            closer.map(|closer| closer.request).into_iter().collect(),
+            Refused::NotDurable,
+        );
     }
 
     /// Adds up anew what closes took out of this account.
