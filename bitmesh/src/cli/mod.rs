@@ -4,16 +4,21 @@ mod accounts;
 mod args;
 mod channels;
 mod close;
+mod connect;
 mod doctor;
 mod failure;
 mod gateway;
 mod grant;
 mod human;
+mod interrupt;
+mod node;
 mod output;
+mod refund;
 mod status;
 mod stop;
 mod table;
 mod teardown;
+mod told;
 mod top;
 
 use std::ffi::OsString;
@@ -46,6 +51,8 @@ enum Command {
     Top(top::Top),
     Channels(channels::Channels),
     Close(close::Close),
+    Connect(Box<connect::Connect>),
+    Refund(refund::Refund),
     Doctor(doctor::Doctor),
     Teardown(teardown::Teardown),
 }
@@ -73,6 +80,8 @@ fn run(command: Command, object: &'static [u8]) -> Result<(), Failure> {
         Command::Top(top) => top.run(),
         Command::Channels(channels) => channels.run(),
         Command::Close(close) => close.run(),
+        Command::Connect(connect) => connect.run(object),
+        Command::Refund(refund) => refund.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Teardown(teardown) => teardown.run(object),
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-/// How long one request may take.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one request may take: longer than a gateway takes to say that it is busy.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Bytes of one answer, at most: a close with its transaction and receipt has a tenth of it.
 pub(super) const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -20,7 +21,7 @@ pub(super) const MAX_ANSWER_BYTES: usize = 64 << 10;
 const MAX_HEADER_BYTES: usize = 16 << 10;
 
 /// The port of the payment API, unless the URL names one.
-const DEFAULT_PORT: u16 = 2121;
+pub const DEFAULT_PORT: u16 = 2121;
 
 /// The path of the payment API.
 const API: &str = "/api/v1";
@@ -57,7 +58,9 @@ impl HttpError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Down { .. } => true,
-            Self::Refused(error) => TRANSIENT.contains(&error.reason.as_str()),
+            Self::Refused(error) => {
+                TRANSIENT.contains(&error.reason.as_str()) || LATER.contains(&error.status())
+            }
             Self::Address(_) | Self::Nonsense(_) => false,
         }
     }
@@ -72,20 +75,28 @@ impl HttpError {
     }
 }
 
-/// Refusals that pass by themselves.
+/// Refusals that pass by themselves, beside those whose status says so.
 const TRANSIENT: &[&str] = &[
     "busy",
-    "overloaded",
-    "not_durable",
-    "no_room",
-    "chain_unavailable",
     "unconfirmed",
     "unfunded",
-    "timeout",
-    "unavailable",
+    "no_answer",
+    "too_fast",
+    "too_many_connections",
+    "slow_body",
 ];
 
+/// Statuses that say: ask again later (RFC 9110, 15.6.4; RFC 6585, 4).
+const LATER: [u16; 2] = [503, 429];
+
 impl Gateway {
+    /// Its address, if it is named by one.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        let host = self.0.strip_prefix("http://")?.rsplit_once(':')?.0;
+        host.trim_matches(['[', ']']).parse().ok()
+    }
+
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, HttpError> {
         self.ask(bitreq::get(self.url(path)))
     }

@@ -14,6 +14,7 @@ mod funding;
 mod http;
 mod paying;
 mod refund;
+pub mod route;
 mod state;
 mod stop;
 #[cfg(test)]
@@ -21,9 +22,9 @@ mod tests;
 
 pub use self::connect::{Agent, Setup};
 pub use self::error::PayerError;
-pub use self::event::{Event, Watch};
+pub use self::event::{Event, Settled, Standing, Watch};
 pub use self::funding::Wallet;
-pub use self::http::{Gateway, HttpError};
+pub use self::http::{DEFAULT_PORT, Gateway, HttpError};
 pub use self::paying::Meter;
 pub use self::refund::{Node, Refunded, build_refund};
 pub use self::state::{ChannelRecord, End, Funding, Phase, State, StateError, default_directory};

@@ -13,7 +13,6 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bitcoin::hex::{DisplayHex as _, FromHex as _};
 use bitmesh_core::channel::{MAX_KEY_INDEX, Seed};
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -21,6 +20,7 @@ use self::disk::Disk;
 #[cfg(test)]
 pub(super) use self::disk::{Interrupt, Step};
 pub use self::record::{ChannelRecord, End, Funding, Phase};
+use crate::seed::{self, SeedError};
 
 /// Channels that are kept, at most, those that ended among them.
 const MAX_RECORDS: usize = 10_000;
@@ -54,6 +54,9 @@ pub enum StateError {
         /// What is wrong.
         what: String,
     },
+    /// The seed.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
     /// There is none.
     #[error("this system has no home directory: name one with --state")]
     NoHome,
@@ -80,6 +83,7 @@ pub fn default_directory() -> Result<PathBuf, StateError> {
 pub struct State {
     disk: Disk,
     seed: Seed,
+    /// Held as long as this lives.
     _lock: File,
 }
 
@@ -103,25 +107,18 @@ impl State {
         Self::with(disk)
     }
 
-    fn with(mut disk: Disk) -> Result<Self, StateError> {
+    fn with(disk: Disk) -> Result<Self, StateError> {
         let path = disk.path().to_owned();
         let failed = |error| StateError::Disk { path: path.clone(), error };
         let lock = disk.lock().map_err(failed)?.ok_or(StateError::Locked(path.clone()))?;
-        let seed = match disk.read(SEED).map_err(failed)? {
-            Some(text) => read_seed(&text)?,
-            None => {
-                // A lost seed must not be replaced in silence: its channels could not be refunded.
-                if !disk.names(MAX_RECORDS).map_err(failed)?.is_empty() {
-                    let what = "it is missing, and there are channels of it".to_owned();
-                    return Err(StateError::Damaged { file: SEED.to_owned(), what });
-                }
-                let entropy = random()?;
-                let text = format!("{}\n", entropy.as_hex());
-                disk.replace(SEED, text.as_bytes()).map_err(failed)?;
-                entropy
-            }
-        };
-        Ok(Self { disk, seed: Seed::new(seed), _lock: lock })
+        let file = path.join(SEED);
+        // A lost seed is not replaced in silence: its channels could not be refunded.
+        let seed = if disk.names(MAX_RECORDS).map_err(failed)?.is_empty() {
+            seed::load_or_create(&file)
+        } else {
+            seed::load(&file)
+        }?;
+        Ok(Self { disk, seed, _lock: lock })
     }
 
     /// Where all keys come from.
@@ -200,14 +197,6 @@ impl State {
 impl ChannelRecord {
     /// The layout that this program writes.
     pub(super) const VERSION: u32 = record::VERSION;
-}
-
-fn read_seed(text: &[u8]) -> Result<[u8; 32], StateError> {
-    let text = std::str::from_utf8(text).unwrap_or_default().trim();
-    <[u8; 32]>::from_hex(text).map_err(|_| StateError::Damaged {
-        file: SEED.to_owned(),
-        what: "it is not 64 hexadecimal digits".to_owned(),
-    })
 }
 
 /// 32 bytes from the system's source of randomness.
