@@ -83,13 +83,26 @@ pub struct Settings {
     pub hook: &'static str,
     /// The price lists by name; one of them is `default`.
     pub tariffs: Vec<(&'static str, Tariff)>,
+    /// More tables, as they are written.
+    pub more: String,
 }
 
 impl Settings {
     /// The true agent on the hook of its choice, with one price list.
     #[must_use]
     pub fn new(tariff: Tariff) -> Self {
-        Self { program: Program::True, hook: "auto", tariffs: vec![("default", tariff)] }
+        Self {
+            program: Program::True,
+            hook: "auto",
+            tariffs: vec![("default", tariff)],
+            more: String::new(),
+        }
+    }
+
+    /// The same with more tables.
+    #[must_use]
+    pub fn with(self, more: &str) -> Self {
+        Self { more: self.more + more, ..self }
     }
 
     /// The same with this program.
@@ -121,6 +134,8 @@ impl Settings {
                 tariff.uplink_msat_per_mib, tariff.downlink_msat_per_mib, tariff.msat_per_minute,
             );
         }
+        text += "\n";
+        text += &self.more;
         text
     }
 }

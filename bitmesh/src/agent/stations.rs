@@ -82,7 +82,9 @@ impl EventLoop {
         match news {
             News::Fact(fact) => self.gateway.handle_input(now(), Input::Channel(*fact)),
             News::Status(status) => {
-                tracing::info!(state = ?status.state, height = status.height, "the chain");
+                if self.chain_status.as_ref().map(|old| old.state) != Some(status.state) {
+                    tracing::info!(state = ?status.state, height = status.height, "the chain");
+                }
                 self.chain_status = Some(status);
             }
             News::Settled(cursor) => self.keep_cursor(&cursor),

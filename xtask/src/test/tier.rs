@@ -20,7 +20,7 @@ pub(crate) enum Tier {
     Sim,
     /// The real agent in network namespaces, under real traffic.
     DataPlane,
-    /// The payment channel against a real Bitcoin node, on regtest.
+    /// Channels, the chain and the real agent against a real Bitcoin node, on regtest.
     Payments,
 }
 
@@ -79,12 +79,21 @@ impl Tier {
     }
 }
 
-fn data_plane(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
-    machine::need_root("the data-plane tier")?;
+/// What it takes to run the real agent between network namespaces.
+fn need_a_lab(tier: &str) -> Result<()> {
+    machine::need_root(tier)?;
     machine::need_programs(machine::NETWORK)?;
-    machine::need_bpffs()?;
+    machine::need_bpffs()
+}
+
+fn build_agent(workspace: &Workspace) -> Result<()> {
     let mut agent = workspace.cargo();
-    process::run(agent.args(["build", "--quiet", "--package", "bitmesh", "--bins"]))?;
+    process::run(agent.args(["build", "--quiet", "--package", "bitmesh", "--bins"]))
+}
+
+fn data_plane(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
+    need_a_lab("the data-plane tier")?;
+    build_agent(workspace)?;
     let mut cargo = cargo_test(workspace, scale);
     cargo.args(["--package", "bitmesh-tests", "--lib", "--bins"]);
     for test in cross_crate(workspace, |name| !name.ends_with(ON_REGTEST))? {
@@ -94,7 +103,9 @@ fn data_plane(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
 }
 
 fn payments(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
+    need_a_lab("the payments tier")?;
     let node = bitcoind::prepare(workspace)?;
+    build_agent(workspace)?;
     let mut cargo = cargo_test(workspace, scale);
     cargo.env(bitcoind::BITCOIND_EXE, node).args(["--package", "bitmesh-tests"]);
     for test in cross_crate(workspace, |name| name.ends_with(ON_REGTEST))? {
