@@ -365,7 +365,12 @@ impl EventLoop {
     }
 
     /// Keeps where the chain was read to, for the next start.
-    pub(super) fn keep_cursor(&self, _cursor: &Cursor) {}
+    pub(super) fn keep_cursor(&self, cursor: &Cursor) {
+        match serde_json::to_string(cursor) {
+            Ok(blocks) => self.writer.keep_cursor(blocks),
+            Err(error) => tracing::warn!(%error, "where the chain was read to is not kept"),
+        }
+    }
 
     /// A subscriber whom the kernel never held has used nothing.
     fn close(&mut self, mac: Mac) -> Result<Sample, AgentError> {

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use self::chain::{ChainWorker, MAX_UNREAD_NEWS};
 use self::event_loop::{EventLoop, Heard};
+use crate::chain::Cursor;
 use crate::config::{Config, DEFAULT_SOCKET, Hook, Lan, Payments};
 use crate::control::{self, MAX_CONNECTIONS, Server};
 use crate::meter::{HookChoice, LanOptions, MeterOptions, Meters};
@@ -155,7 +156,7 @@ fn start(
     let policy =
         config.payments.as_ref().map(|payments| policy(payments, &snapshot)).transpose()?;
     let chain = match &config.payments {
-        Some(payments) => Some(ChainWorker::start(&payments.chain, None, tell_news)?),
+        Some(payments) => Some(ChainWorker::start(&payments.chain, cursor(&store)?, tell_news)?),
         None => None,
     };
     rights::drop_all_but_needed(config.lans.iter().any(|lan| lan.portal_port < FIRST_FREE_PORT))?;
@@ -170,6 +171,12 @@ fn start(
     }
     let heard = Heard { reports, asked, stations, news };
     EventLoop::new(config, gateway, meters, writer, heard, chain, started)
+}
+
+/// Where the chain was read to; one that can't be read is as good as none.
+fn cursor(store: &Store) -> Result<Option<Cursor>, AgentError> {
+    let kept = store.cursor()?;
+    Ok(kept.and_then(|blocks| serde_json::from_str(&blocks).ok()))
 }
 
 /// The terms of new channels. A seed is made only if no channel depends on one.

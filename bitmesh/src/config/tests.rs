@@ -199,3 +199,113 @@ fn a_file_that_is_missing_or_endless_is_refused() {
     let endless = Config::load(Path::new("/dev/zero")).expect_err("refused").to_string();
     assert_eq!(endless, "/dev/zero: longer than 65536 bytes: give a configuration of bitmesh");
 }
+
+const CHAIN: &str = r#"
+[chain]
+kind = "bitcoind"
+url = "http://127.0.0.1:18443"
+network = "regtest"
+cookie_file = "/node/.cookie"
+"#;
+
+const CHANNELS: &str = r#"
+[channels]
+payout_address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+"#;
+
+/// A configuration that sells channels, with another line in place of one.
+fn selling(line: &str, other: &str) -> Result<Config, String> {
+    let text = format!("{SMALLEST}{CHAIN}{CHANNELS}");
+    assert!(text.contains(line), "{line}");
+    parse(&text.replace(line, other))
+}
+
+/// The part of a complaint behind the file and the line.
+#[track_caller]
+fn complaint(config: Result<Config, String>) -> String {
+    let error = config.expect_err("must be refused");
+    assert!(error.starts_with("gateway.toml:"), "{error}");
+    error.splitn(3, ':').nth(2).expect("a line").trim().to_owned()
+}
+
+#[test]
+fn what_sells_channels_gets_the_defaults() {
+    let payments = selling("", "").expect("valid").payments.expect("both tables");
+    assert_eq!(payments.chain.auth, ChainAuth::Cookie("/node/.cookie".into()));
+    let Channels { lock_blocks, margin_blocks, confirmations, .. } = payments.channels;
+    assert_eq!((lock_blocks, margin_blocks, confirmations), (1_008, 144, 1));
+    assert_eq!(payments.channels.seed_file, Path::new("/var/lib/bitmesh/seed"));
+    let user = "user = \"gateway\"\npassword_file = \"/etc/password\"";
+    let payments = selling("cookie_file = \"/node/.cookie\"", user).expect("valid").payments;
+    let auth = payments.expect("both tables").chain.auth;
+    let password_file = "/etc/password".into();
+    assert_eq!(auth, ChainAuth::User { name: "gateway".into(), password_file });
+}
+
+#[test]
+fn a_chain_without_channels_and_channels_without_a_chain_are_refused() {
+    let alone = complaint(parse(&format!("{SMALLEST}{CHAIN}")));
+    assert_eq!(alone, "[chain] is of no use alone: add [channels] with `payout_address = \"…\"`");
+    let alone = complaint(parse(&format!("{SMALLEST}{CHANNELS}")));
+    assert!(alone.starts_with("[channels] needs a bitcoin node"), "{alone}");
+}
+
+#[test]
+fn a_node_that_cannot_be_asked_is_refused() {
+    let wrong = [
+        ("kind = \"bitcoind\"", "kind = \"electrum\"", "`kind` can't be `electrum`"),
+        ("http://127.0.0.1:18443", "127.0.0.1:18443", "`url` is `127.0.0.1:18443`"),
+        ("network = \"regtest\"", "network = \"moon\"", "`network` can't be `moon`"),
+        ("cookie_file = \"/node/.cookie\"", "", "give either `cookie_file`"),
+        ("cookie_file = \"/node/.cookie\"", "user = \"me\"", "give either `cookie_file`"),
+        ("\"/node/.cookie\"", "\"node/.cookie\"", "`cookie_file` is `node/.cookie`"),
+        ("cookie_file", "cookie", "unknown key `cookie`"),
+    ];
+    for (line, other, why) in wrong {
+        let said = complaint(selling(line, other));
+        assert!(said.starts_with(why), "{said}");
+    }
+}
+
+#[test]
+fn terms_that_cannot_stand_are_refused() {
+    let wrong = [
+        ("tariff = \"night\"", "there is no tariff `night`: use one of default"),
+        ("lock_blocks = 149", "`lock_blocks` (149) must be `margin_blocks` (144) and at least 6"),
+        ("lock_blocks = 100000", "`lock_blocks` is 100000: give 1 to 52560"),
+        ("margin_blocks = 35", "`margin_blocks` is 35: give 36 to 52560"),
+        ("confirmations = 145", "`confirmations` is 145: give 0 to 144"),
+        ("min_first_update_sat = 534", "`min_first_update_sat` is 534: give 535 to 100000000"),
+        ("min_capacity_sat = 999", "`min_capacity_sat` (999) is below `min_first_update_sat`"),
+        ("max_capacity_sat = 9999", "`max_capacity_sat` (9999) is below `min_capacity_sat`"),
+        ("max_capacity_sat = 100000001", "`max_capacity_sat` is 100000001: give"),
+        ("seed_file = \"seed\"", "`seed_file` is `seed`: give a path that starts with /"),
+        ("seed = \"secret\"", "unknown key `seed`"),
+        ("lock_blocks = -1", "`lock_blocks` can't be integer `-1`: give a whole number"),
+    ];
+    for (line, why) in wrong {
+        let said = complaint(selling("[channels]", &format!("[channels]\n{line}")));
+        assert!(said.starts_with(why), "{line}: {said}");
+    }
+}
+
+#[test]
+fn a_payout_that_a_close_could_not_pay_is_refused() {
+    let given = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    for (other, why) in [
+        ("bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt08", "`payout_address` is no bitcoin address"),
+        ("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", "`payout_address` is not of regtest"),
+        ("mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn", "`payout_address` is of an old kind"),
+    ] {
+        let said = complaint(selling(given, other));
+        assert!(said.starts_with(why), "{said}");
+    }
+}
+
+#[test]
+fn a_name_that_no_host_can_have_is_refused() {
+    refused(
+        "[[lan]]\ninterface = \"a\"\nnames = [\"a b\"]\n",
+        "gateway.toml:3: `a b` is no name of a host: use letters, digits, - and dots",
+    );
+}

@@ -96,7 +96,7 @@ impl Problem {
     /// The question may have been carried out all the same.
     pub(super) fn no_answer() -> Self {
         let message = "the gateway did not answer in time: ask for the channel's state, try again";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_answer", message)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
     /// The same as bytes, for a connection that gets no server.

@@ -120,6 +120,30 @@ impl Store {
             .map_err(|error| StoreError::sqlite(&self.path, error))
     }
 
+    /// Where the chain was read to, as [`Self::keep_cursor`] was told.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk does.
+    pub fn cursor(&self) -> Result<Option<String>, StoreError> {
+        self.db
+            .query_row("SELECT blocks FROM chain_cursor", [], |row| row.get(0))
+            .optional()
+            .map_err(|error| StoreError::sqlite(&self.path, error))
+    }
+
+    /// Keeps where the chain was read to, in place of what was kept before.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk does.
+    pub fn keep_cursor(&mut self, blocks: &str) -> Result<(), StoreError> {
+        self.db
+            .execute("INSERT OR REPLACE INTO chain_cursor VALUES (1, ?1)", [blocks])
+            .map(drop)
+            .map_err(|error| StoreError::sqlite(&self.path, error))
+    }
+
     /// Commits these batches in one transaction, each as a whole or not at all, and reports on
     /// them in their order.
     pub fn commit(&mut self, group: &[(BatchId, Vec<Record>)]) -> Vec<Report> {

@@ -101,6 +101,28 @@ fn a_database_of_the_first_version_is_taken_over() {
 }
 
 #[test]
+fn where_the_chain_was_read_to_is_kept_after_the_batches_before_it_and_not_after_one_that_failed() {
+    let disk = OnDisk::new();
+    assert_eq!(disk.store.cursor().expect("read"), None);
+    let OnDisk { store, directory } = disk;
+    let writer = Writer::start(store, |_| ()).expect("started");
+    writer.keep_cursor("[1]".to_owned());
+    let store = writer.finish().expect("no panic");
+    assert_eq!(store.cursor().expect("read").as_deref(), Some("[1]"));
+    // The writer waits until both are in its queue: they are one group.
+    let (let_go, wait) = std::sync::mpsc::channel::<()>();
+    let writer = Writer::start(store, move |_| wait.recv().unwrap_or_default()).expect("started");
+    writer.persist(BatchId(1), vec![Record::Credit(credit(1, 1, 1))]).expect("room");
+    // Its epoch was never begun.
+    writer.persist(BatchId(2), vec![Record::Usage(usage(1, 77))]).expect("room");
+    writer.keep_cursor("[2]".to_owned());
+    drop(let_go);
+    let store = writer.finish().expect("no panic");
+    assert_eq!(store.cursor().expect("read").as_deref(), Some("[1]"));
+    drop((store, directory));
+}
+
+#[test]
 fn a_group_that_dies_before_its_commit_leaves_nothing() {
     let mut disk = OnDisk::new();
     let reports = disk.commit(&[(BatchId(1), vec![Record::Credit(credit(1, 1, 1))])]);
@@ -212,7 +234,7 @@ fn a_database_of_a_newer_version_is_refused_untouched() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{} was written by a newer bitmesh (version 3, this one knows up to 2): run that one",
+            "{} was written by a newer bitmesh (version 4, this one knows up to 3): run that one",
             path.display()
         )
     );

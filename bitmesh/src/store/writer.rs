@@ -1,5 +1,6 @@
 //! The one thread that writes.
 
+use std::iter;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -21,6 +22,13 @@ pub const MAX_UNREAD_REPORTS: usize = MAX_WAITING_BATCHES + MAX_GROUP_BATCHES;
 
 type Batch = (BatchId, Vec<Record>);
 
+/// What waits for the disk.
+#[derive(Debug)]
+enum Job {
+    Batch(Batch),
+    Cursor(String),
+}
+
 /// Why a batch was not taken: it is handed back.
 #[derive(Debug)]
 pub enum Full {
@@ -33,7 +41,7 @@ pub enum Full {
 /// The thread that owns the store.
 #[derive(Debug)]
 pub struct Writer {
-    queue: SyncSender<Batch>,
+    queue: SyncSender<Job>,
     thread: JoinHandle<Store>,
 }
 
@@ -63,11 +71,20 @@ impl Writer {
     ///
     /// Hands the records back if they can't be taken now.
     pub fn persist(&self, batch: BatchId, records: Vec<Record>) -> Result<(), Full> {
-        match self.queue.try_send((batch, records)) {
+        match self.queue.try_send(Job::Batch((batch, records))) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full((_, records))) => Err(Full::Waiting(records)),
-            Err(TrySendError::Disconnected((_, records))) => Err(Full::Ended(records)),
+            Err(TrySendError::Full(Job::Batch((_, records)))) => Err(Full::Waiting(records)),
+            Err(TrySendError::Disconnected(Job::Batch((_, records)))) => Err(Full::Ended(records)),
+            // It was no cursor that was sent.
+            Err(_) => Err(Full::Ended(Vec::new())),
         }
+    }
+
+    /// Keeps where the chain was read to, after the batches that were given before. If the disk is
+    /// too slow or refuses, the one that was kept before stands: then more is read again.
+    pub fn keep_cursor(&self, blocks: String) {
+        // If there is no room, a newer one comes soon.
+        let _ = self.queue.try_send(Job::Cursor(blocks));
     }
 
     /// Writes what waits, and gives the store back; `None` if the thread has failed.
@@ -80,11 +97,24 @@ impl Writer {
     }
 }
 
-fn write_all(mut store: Store, batches: &Receiver<Batch>, mut report: impl FnMut(Report)) -> Store {
-    while let Ok(first) = batches.recv() {
-        let mut group = vec![first];
-        group.extend(batches.try_iter().take(MAX_GROUP_BATCHES - 1));
-        store.commit(&group).into_iter().for_each(&mut report);
+fn write_all(mut store: Store, jobs: &Receiver<Job>, mut report: impl FnMut(Report)) -> Store {
+    while let Ok(first) = jobs.recv() {
+        let (mut group, mut cursor) = (Vec::new(), None);
+        for job in iter::once(first).chain(jobs.try_iter().take(MAX_GROUP_BATCHES - 1)) {
+            match job {
+                Job::Batch(batch) => group.push(batch),
+                Job::Cursor(blocks) => cursor = Some(blocks),
+            }
+        }
+        let reports = store.commit(&group);
+        let all_written = reports.iter().all(|report| matches!(report, Report::Persisted(_)));
+        reports.into_iter().for_each(&mut report);
+        // What a failed batch said of those blocks must be read again.
+        if let Some(blocks) = cursor.filter(|_| all_written)
+            && let Err(error) = store.keep_cursor(&blocks)
+        {
+            tracing::warn!(%error, "where the chain was read to is not kept");
+        }
     }
     store
 }

@@ -79,6 +79,13 @@ impl<S: ChainSource> Turn<S> {
         if waiting { POLL_EVERY } else { Duration::ZERO }
     }
 
+    /// The next turn reads everything, however short the last is ago.
+    #[cfg(test)]
+    pub(super) fn hurry(&mut self) {
+        self.next_mempool = Instant::now();
+        self.next_fee = self.next_mempool;
+    }
+
     /// One turn. What there is to tell is told; if nobody listens, it is lost.
     pub(super) fn take(&mut self, todo: Todo, tell: &mpsc::Sender<News>) {
         let mut facts = Vec::new();
