@@ -166,6 +166,18 @@ impl Regtest {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Its port on the loopback.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where its wallet answers.
+    #[must_use]
+    pub fn wallet_url(&self) -> String {
+        format!("{}/wallet/{WALLET}", self.url())
+    }
+
     /// Its cookie file.
     #[must_use]
     pub fn cookie(&self) -> PathBuf {
@@ -206,7 +218,7 @@ impl Regtest {
     ///
     /// As [`Self::call`].
     pub fn wallet(&self, method: &'static str, params: &Value) -> Result<Value> {
-        let url = format!("{}/wallet/{WALLET}", self.url());
+        let url = self.wallet_url();
         Ok(Rpc::new(RpcConfig { url, ..self.config() })?.call(method, params)?)
     }
 
@@ -298,6 +310,13 @@ impl Regtest {
         let vout = transaction.output.iter().position(|output| output.script_pubkey == *script);
         let vout = u32::try_from(vout.ok_or_else(|| anyhow!("the payment has no such output"))?)?;
         Ok((OutPoint::new(transaction.compute_txid(), vout), transaction))
+    }
+
+    /// Its command-line client and its folder.
+    #[must_use]
+    pub fn command_line(&self) -> (String, String) {
+        let client = self.program.with_file_name("bitcoin-cli");
+        (client.display().to_string(), self.folder.path().display().to_string())
     }
 
     /// What it complained of, and the end of its log.

@@ -1,15 +1,9 @@
-//! A gateway with the channel's own code, a ledger in memory and a script of lies, over real HTTP.
+//! A gateway with the channel's own code, a ledger in memory and a script of lies.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash as _;
-use bitcoin::transaction::Version;
-use bitcoin::{Address, Amount, Network, OutPoint, ScriptBuf, Transaction, TxIn, TxOut, Txid};
+use bitcoin::{Address, Amount, Network, OutPoint, ScriptBuf, Txid};
 use bitmesh_common::abi::Tally;
 use bitmesh_core::channel::message::{Agreement, Challenge, Message as _, Offer, Receipt};
 use bitmesh_core::channel::{
@@ -23,11 +17,6 @@ use bitmesh_core::wire::{
     UpdateAccepted, UpdateBody,
 };
 use bitmesh_core::{Mac, MilliSat, Tariff};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use crate::payer::counter::CounterError;
-use crate::payer::{Meter, Stop, Wallet};
 
 pub(super) const TIP: u32 = 1_000;
 pub(super) const CHANGE: u8 = 0xaa;
@@ -35,8 +24,6 @@ const PAYOUT: u8 = 0xbb;
 const CLOSE_FEE: u64 = 300;
 pub(super) const TARIFF: Tariff =
     Tariff { uplink_msat_per_mib: 0, downlink_msat_per_mib: 1_000_000, msat_per_minute: 0 };
-/// What passes between two readings of the meter, if it is paid for.
-const BYTES_PER_READ: u64 = 400_000;
 
 /// What this gateway is dishonest about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +56,8 @@ pub(super) struct Book {
     pub(super) refuse: Option<ApiError>,
     /// Whether a funding counts as soon as it is seen.
     pub(super) confirms: bool,
-    passed: Tally,
-    next_index: u32,
+    pub(super) passed: Tally,
+    pub(super) next_index: u32,
 }
 
 pub(super) struct Channel {
@@ -139,7 +126,7 @@ impl Book {
         if self.lie == Lie::Count { MilliSat(charged.0 + 700_000) } else { charged }
     }
 
-    fn offer(&self, challenge: Challenge) -> SignedOffer {
+    pub(super) fn offer(&self, challenge: Challenge) -> SignedOffer {
         let secret = seed().offer_secret(Network::Regtest).unwrap();
         let offer = Offer {
             network: Network::Regtest,
@@ -162,7 +149,7 @@ impl Book {
         SignedOffer { offer, signature }
     }
 
-    fn open(&mut self, request: &OpenRequest) -> OpenResponse {
+    pub(super) fn open(&mut self, request: &OpenRequest) -> OpenResponse {
         let index = self.next_index;
         self.next_index += 1;
         let payee = seed().channel_secret(Network::Regtest, Role::Payee, index).unwrap();
@@ -223,7 +210,7 @@ impl Book {
         self.channels.get_mut(&id).ok_or_else(|| ApiError::new("no_channel", "none"))
     }
 
-    fn fund(&mut self, id: ChannelId, request: &FundingRequest) -> Result<(), ApiError> {
+    pub(super) fn fund(&mut self, id: ChannelId, request: &FundingRequest) -> Result<(), ApiError> {
         let channel = self.channel(id)?;
         let key = channel.agreement.payer_session_key;
         channel
@@ -241,7 +228,7 @@ impl Book {
         Ok(())
     }
 
-    fn view(&self, id: ChannelId) -> Result<ChannelView, ApiError> {
+    pub(super) fn view(&self, id: ChannelId) -> Result<ChannelView, ApiError> {
         let channel = self.channels.get(&id).ok_or_else(|| ApiError::new("no_channel", "none"))?;
         let state = match &channel.side {
             Side::None => ChannelWord::Opened,
@@ -288,7 +275,11 @@ impl Book {
         })
     }
 
-    fn update(&mut self, id: ChannelId, body: &UpdateBody) -> Result<UpdateAccepted, ApiError> {
+    pub(super) fn update(
+        &mut self,
+        id: ChannelId,
+        body: &UpdateBody,
+    ) -> Result<UpdateAccepted, ApiError> {
         let charged = self.charged();
         let all = used(&self.passed).cost(&TARIFF);
         let channel = self.channel(id)?;
@@ -314,13 +305,17 @@ impl Book {
         })
     }
 
-    fn challenge(&mut self, id: ChannelId) -> Result<ChallengeResponse, ApiError> {
+    pub(super) fn challenge(&mut self, id: ChannelId) -> Result<ChallengeResponse, ApiError> {
         let channel = self.channel(id)?;
         channel.challenge[0] += 1;
         Ok(ChallengeResponse { challenge: Challenge(channel.challenge) })
     }
 
-    fn close(&mut self, id: ChannelId, body: &CloseBody) -> Result<CloseOffer, ApiError> {
+    pub(super) fn close(
+        &mut self,
+        id: ChannelId,
+        body: &CloseBody,
+    ) -> Result<CloseOffer, ApiError> {
         let (charged, lie) = (self.charged(), self.lie);
         let channel = self.channel(id)?;
         let key = channel.agreement.payer_session_key;
@@ -361,7 +356,11 @@ impl Book {
         Ok(CloseOffer { plan: numbers, nonce })
     }
 
-    fn complete(&mut self, id: ChannelId, body: &CloseCompletion) -> Result<Closed, ApiError> {
+    pub(super) fn complete(
+        &mut self,
+        id: ChannelId,
+        body: &CloseCompletion,
+    ) -> Result<Closed, ApiError> {
         let (lie, passed, charged_msat) = (self.lie, self.passed, self.charged());
         let channel = self.channel(id)?;
         let CloseCompletion::KeyPath(half) = body else { panic!("another path") };
@@ -430,190 +429,5 @@ impl Channel {
             other => self.side = other,
         }
         Ok(())
-    }
-}
-
-/// The gateway, answering on a port of its own until it is dropped.
-pub(super) struct Fake {
-    pub(super) url: String,
-    pub(super) book: Arc<Mutex<Book>>,
-    address: std::net::SocketAddr,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Fake {
-    pub(super) fn start(lie: Lie) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let book = Arc::new(Mutex::new(Book {
-            lie,
-            channels: BTreeMap::new(),
-            asked: Vec::new(),
-            lose: 0,
-            refuse: None,
-            confirms: true,
-            passed: Tally::default(),
-            next_index: 0,
-        }));
-        let own = Arc::clone(&book);
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if !serve(stream.unwrap(), &own) {
-                    return;
-                }
-            }
-        });
-        Self { url: format!("http://{address}"), book, address, thread: Some(thread) }
-    }
-}
-
-impl Drop for Fake {
-    fn drop(&mut self) {
-        // An empty connection ends it.
-        drop(TcpStream::connect(self.address));
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-/// One request, one answer. Gives whether there was a request.
-fn serve(mut stream: TcpStream, book: &Mutex<Book>) -> bool {
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let mut bytes = Vec::new();
-    let (head, body) = loop {
-        let mut chunk = [0; 4_096];
-        let got = stream.read(&mut chunk).unwrap_or(0);
-        if got == 0 {
-            return !bytes.is_empty();
-        }
-        bytes.extend_from_slice(&chunk[..got]);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| {
-            line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok()
-        });
-        if body.len() >= length.unwrap_or(0_usize) {
-            break (head.to_owned(), body.to_owned());
-        }
-    };
-    let mut words = head.split_whitespace();
-    let (method, path) = (words.next().unwrap(), words.next().unwrap());
-    let mut book = book.lock().unwrap();
-    book.asked.push(format!("{method} {path}"));
-    let answer = match book.refuse.clone() {
-        Some(error) => Err(error),
-        None => route(&mut book, path, &body),
-    };
-    if book.lose > 0 {
-        book.lose -= 1;
-        return true;
-    }
-    drop(book);
-    let (status, json) = match answer {
-        Ok(json) => (200, json),
-        Err(error) => (error.status(), serde_json::to_string(&error).unwrap()),
-    };
-    let answer = format!(
-        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n{json}",
-        json.len()
-    );
-    stream.write_all(answer.as_bytes()).unwrap();
-    true
-}
-
-fn route(book: &mut Book, path: &str, body: &str) -> Result<String, ApiError> {
-    let path = path.strip_prefix("/api/v1/").unwrap();
-    if let Some(hex) = path.strip_prefix("offer?challenge=") {
-        let challenge = Challenge::try_from(hex.to_owned()).unwrap();
-        return json(&book.offer(challenge));
-    }
-    let mut parts = path.split('/');
-    assert_eq!(parts.next(), Some("channels"), "{path}");
-    let Some(id) = parts.next() else { return json(&book.open(&read(body))) };
-    let id = id.parse().unwrap();
-    match parts.collect::<Vec<_>>().as_slice() {
-        [] => json(&book.view(id)?),
-        ["funding"] => {
-            book.fund(id, &read(body))?;
-            json(&book.view(id)?)
-        }
-        ["updates"] => json(&book.update(id, &read(body))?),
-        ["challenge"] => json(&book.challenge(id)?),
-        ["close"] => json(&book.close(id, &read(body))?),
-        ["close", "complete"] => json(&book.complete(id, &read(body))?),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn read<T: DeserializeOwned>(body: &str) -> T {
-    serde_json::from_str(body).unwrap()
-}
-
-#[allow(clippy::unnecessary_wraps, reason = "as the routes that can fail")]
-fn json(value: &impl Serialize) -> Result<String, ApiError> {
-    Ok(serde_json::to_string(value).unwrap())
-}
-
-/// A wallet with enough coins, whose transactions differ each time.
-pub(super) struct FakeWallet {
-    pub(super) book: Arc<Mutex<Book>>,
-}
-
-impl Wallet for FakeWallet {
-    fn height(&mut self) -> Result<u32, String> {
-        Ok(TIP)
-    }
-
-    fn change_script(&mut self) -> Result<OutputScript, String> {
-        Ok(script(CHANGE))
-    }
-
-    fn pay(&mut self, to: &Address, amount: Amount) -> Result<Vec<u8>, String> {
-        self.book.lock().unwrap().asked.push("wallet pays".to_owned());
-        let coin: [u8; 32] = super::super::state::random().map_err(|e| e.to_string())?;
-        let previous_output = OutPoint::new(Txid::from_byte_array(coin), 0);
-        let tx = Transaction {
-            version: Version::TWO,
-            lock_time: LockTime::ZERO,
-            input: vec![TxIn { previous_output, ..TxIn::default() }],
-            output: vec![TxOut { value: amount, script_pubkey: to.script_pubkey() }],
-        };
-        Ok(bitcoin::consensus::serialize(&tx))
-    }
-
-    fn broadcast(&mut self, _: &Transaction) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-/// Traffic and its count: some bytes at each reading. After so many readings with credit it asks
-/// to stop.
-pub(super) struct FakeMeter {
-    book: Arc<Mutex<Book>>,
-    left: u32,
-    stop: Stop,
-    before: u64,
-}
-
-impl FakeMeter {
-    pub(super) fn new(book: &Arc<Mutex<Book>>, reads: u32, stop: Stop) -> Self {
-        // A new counter starts from zero.
-        let before = book.lock().unwrap().passed.downlink_bytes;
-        Self { book: Arc::clone(book), left: reads, stop, before }
-    }
-}
-
-impl Meter for FakeMeter {
-    fn read(&mut self) -> Result<Tally, CounterError> {
-        let mut book = self.book.lock().unwrap();
-        if book.credit() > MilliSat(0) {
-            book.pass(BYTES_PER_READ);
-            self.left = self.left.saturating_sub(1);
-            if self.left == 0 && self.stop.asked() == 0 {
-                self.stop.ask();
-            }
-        }
-        let downlink_bytes = book.passed.downlink_bytes - self.before;
-        Ok(Tally { downlink_bytes, ..Tally::default() })
     }
 }

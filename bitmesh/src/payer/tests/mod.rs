@@ -1,7 +1,9 @@
+mod bob;
 mod crashes;
 mod fake;
 mod honest;
 mod lies;
+mod serve;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -10,7 +12,9 @@ use bitcoin::{Amount, Network};
 use bitmesh_core::payer::Limits;
 use tempfile::TempDir;
 
-use self::fake::{Book, CHANGE, Fake, FakeMeter, FakeWallet, script};
+use self::bob::{FakeMeter, FakeWallet};
+use self::fake::{Book, CHANGE, script};
+use self::serve::Fake;
 use super::*;
 
 /// Remembers what the subscriber was told.
