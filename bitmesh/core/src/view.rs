@@ -94,6 +94,12 @@ pub struct Summary {
 }
 
 impl AccountView {
+    /// What was charged for bytes and time, and what rounding took.
+    #[must_use]
+    pub fn charged(&self) -> MilliSat {
+        add(add(self.charged_for_bytes, self.charged_for_time), self.rounding)
+    }
+
     fn new(account: &Account) -> Self {
         let statement = account.statement();
         let state = match (account.state.open, account.held_session(), statement.balance) {

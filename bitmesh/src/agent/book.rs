@@ -21,7 +21,7 @@ pub(super) fn line_of(account: &AccountView, tariffs: &BTreeMap<String, Tariff>)
         msat_per_minute,
         credited_msat: account.credited.0,
         balance_msat: account.balance.0,
-        charged_msat: account.credited.0.saturating_sub(account.balance.0),
+        charged_msat: account.charged().0,
         charged_for_bytes_msat: account.charged_for_bytes.0,
         charged_for_time_msat: account.charged_for_time.0,
         rounding_msat: account.rounding.0,

@@ -308,6 +308,20 @@ impl World {
         payer.adopt(update).expect("its own");
     }
 
+    /// The payer takes everything back, alone.
+    pub fn refund(&self, who: usize) -> Transaction {
+        let own = self.own(who);
+        let funded = own.funded().expect("funded");
+        let secret =
+            self.subscribers[who].seed.channel_secret(Network::Regtest, Role::Payer, own.index);
+        let outputs = [(funded.outpoint(), funded.capacity())];
+        let to = &own.opened.terms().change_script;
+        let feerate = bitcoin::FeeRate::from_sat_per_vb_u32(1);
+        let signed =
+            bitmesh_core::channel::refund(&own.opened, &secret.unwrap(), &outputs, to, feerate);
+        signed.expect("signed").tx
+    }
+
     /// The outpoint that the payer pinned.
     pub fn outpoint(&self, who: usize) -> OutPoint {
         self.own(who).funded().expect("funded").outpoint()

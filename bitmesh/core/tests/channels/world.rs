@@ -114,7 +114,7 @@ impl World {
             crash_chance: 0.0,
             seen: Seen::default(),
             is_chain_down: false,
-            feerate: FeeRate::from_sat_per_vb_u32(2),
+            feerate: FeeRate::from_sat_per_vb_u32(1),
             confirmations: 1,
             watched: BTreeMap::new(),
             next_request: 1,

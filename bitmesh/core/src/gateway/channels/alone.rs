@@ -8,9 +8,10 @@ use super::book::{Channel, Side};
 use super::refusal::Refused;
 use super::{
     BUMP_BLOCKS, BURIED_BLOCKS, CLOSE_PATIENCE_BLOCKS, ChannelAnswer, ChannelCommand, Purpose,
+    UNKNOWN_HEIGHT,
 };
 use crate::channel::{CloseError, MAX_FEERATE, MIN_FEERATE, PayeeClosing, SignedClose};
-use crate::channel_record::{ChannelEnd, ChannelPhase, CloseTx, SpendKind};
+use crate::channel_record::{ChannelEnd, ChannelPhase, ChannelState, CloseTx, SpendKind};
 use crate::gateway::Gateway;
 use crate::io::{Command, RequestId};
 use crate::wire::{ApiError, ChannelId};
@@ -51,9 +52,11 @@ impl Gateway {
         let now = self.now;
         let Some(channel) = self.channels.all.get_mut(&id) else { return };
         if !channel.is_paid() {
-            return match channel.is_unfunded() && channel.next.is_none() {
+            // Without the countersignature nobody pays to its address. Else there is nothing to
+            // claim: the payer closes with us, or takes a refund.
+            let unsigned = channel.wanted().payer_signature.is_none();
+            return match unsigned && channel.is_unfunded() && channel.next.is_none() {
                 true => self.forget(id),
-                // There is nothing to claim: the payer closes with us, or takes a refund.
                 false => self.freeze(id, ChannelPhase::Closing),
             };
         }
@@ -61,7 +64,7 @@ impl Gateway {
         if there && channel.talk.grace_until.is_none() {
             let until = now.after(CLOSE_GRACE);
             channel.talk.grace_until = Some(until);
-            self.channels.alarms.insert((until, id));
+            self.channels.alarm(until, id);
             self.freeze(id, ChannelPhase::Closing);
         } else {
             self.freeze(id, ChannelPhase::ClosingAlone);
@@ -82,7 +85,10 @@ impl Gateway {
         if let Some(end) = channel.wanted().end {
             return self.look_at_end(id, &end, tip, is_new);
         }
-        if channel.is_paid() && is_overdue(channel, tip) {
+        if channel.wanted().has_unknown_height() {
+            self.want(id, |state| state.set_unknown_heights(tip));
+        }
+        if self.channels.all.get(&id).is_some_and(|channel| is_overdue(channel, tip)) {
             self.freeze(id, ChannelPhase::ClosingAlone);
         }
         if is_new {
@@ -143,7 +149,8 @@ impl Gateway {
 
     /// Another unilateral close, dearer than the close before it, if there was one.
     fn build_alone(&mut self, id: ChannelId) {
-        let height = self.channels.chain.tip.unwrap_or(0);
+        // Until there is a block, nobody knows how long it may take: the first one builds it.
+        let Some(height) = self.channels.chain.tip else { return };
         let feerate = self.channels.chain.feerate;
         let Some(channel) = self.channels.all.get(&id) else { return };
         let Side::Closing(closing) = &channel.side else { return };
@@ -213,14 +220,36 @@ impl Gateway {
         let Some(channel) = self.channels.all.get_mut(&id) else { return };
         let mac = channel.mac();
         let over = channel.talk.grace_until.take_if(|until| *until <= now).is_some();
+        let again = channel.talk.grace_until;
         let waits = channel.to_freeze.is_some() && channel.freezing.is_none();
         let without_close = channel.wanted().close.is_none() && channel.wanted().end.is_none();
+        if let Some(again) = again {
+            self.channels.alarm(again, id);
+        }
         self.write_row(id);
         if over && without_close {
             self.freeze(id, ChannelPhase::ClosingAlone);
         } else if waits {
             self.channels.due.insert((mac, id));
             self.next_turn(mac);
+        }
+    }
+}
+
+impl ChannelState {
+    /// Whether something happened to it before the gateway knew of any block.
+    fn has_unknown_height(&self) -> bool {
+        self.frozen.is_some_and(|frozen| frozen.height == UNKNOWN_HEIGHT)
+            || self.close.as_ref().is_some_and(|close| close.height == UNKNOWN_HEIGHT)
+    }
+
+    fn set_unknown_heights(&mut self, tip: u32) {
+        let frozen = self.frozen.as_mut().map(|frozen| &mut frozen.height);
+        let close = self.close.as_mut().map(|close| &mut close.height);
+        for height in frozen.into_iter().chain(close) {
+            if *height == UNKNOWN_HEIGHT {
+                *height = tip;
+            }
         }
     }
 }
@@ -235,6 +264,9 @@ fn may_be_closed(channel: &Channel) -> bool {
 
 /// Whether the gateway must close alone: the expiry is near, or closing together takes too long.
 fn is_overdue(channel: &Channel, tip: u32) -> bool {
+    if !channel.is_paid() {
+        return false;
+    }
     let state = channel.wanted();
     let is_last_call = tip >= state.agreement.terms.last_call();
     match state.phase {
@@ -249,8 +281,9 @@ fn is_overdue(channel: &Channel, tip: u32) -> bool {
     }
 }
 
-/// A close at this feerate, and at a quarter more than the one before. If that leaves nothing, at
-/// the highest that does; one that would not replace the one before is not built (BIP 125).
+/// A close at this feerate, and at a quarter more than the one before, or as much more as a
+/// replacement must pay for its relay (BIP 125, rule 4). If that leaves nothing, at half, and so
+/// on; one that would not replace the one before is not built.
 fn build(
     closing: &PayeeClosing,
     before: Option<&Transaction>,
@@ -258,8 +291,9 @@ fn build(
 ) -> Option<Transaction> {
     let paid_before = before.map(|tx| fee_of(closing, tx));
     let raised = before.zip(paid_before).map_or(MIN_FEERATE, |(tx, fee)| {
-        let per_kwu = fee.saturating_mul(1_000 * 5 / 4) / tx.weight().to_wu().max(1);
-        FeeRate::from_sat_per_kwu(per_kwu.saturating_add(1))
+        let before = fee.saturating_mul(1_000) / tx.weight().to_wu().max(1);
+        let step = (before / 4).max(MIN_FEERATE.to_sat_per_kwu());
+        FeeRate::from_sat_per_kwu(before.saturating_add(step).saturating_add(1))
     });
     let mut feerate = feerate.max(raised).clamp(MIN_FEERATE, MAX_FEERATE);
     let payout = &closing.channel().terms().payout_script;

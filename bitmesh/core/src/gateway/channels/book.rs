@@ -188,6 +188,15 @@ impl Channels {
         ids.filter_map(|id| self.all.get(id))
     }
 
+    /// Has a channel looked at again, at this time at the latest: one alarm at a time is kept for
+    /// it, the soonest.
+    pub(super) fn alarm(&mut self, at: BootTime, id: ChannelId) {
+        let others = self.alarms.iter().filter(|(_, other)| *other == id).copied();
+        let soonest = others.map(|(other, _)| other).chain([at]).min();
+        self.alarms.retain(|(_, other)| *other != id);
+        self.alarms.insert((soonest.unwrap_or(at), id));
+    }
+
     /// When a channel is to be looked at again, the soonest.
     pub(in crate::gateway) fn next_alarm(&self) -> Option<BootTime> {
         self.alarms.first().map(|(at, _)| *at)

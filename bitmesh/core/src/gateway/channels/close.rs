@@ -9,7 +9,7 @@ use bitcoin::hashes::{Hash as _, HashEngine as _, sha256};
 use super::book::{Channel, Closer, Side, Signing};
 use super::end::read_spend;
 use super::refusal::Refused;
-use super::{ChannelAnswer, Entropy};
+use super::{ChannelAnswer, Entropy, UNKNOWN_HEIGHT};
 use crate::channel::message::{Challenge, Message as _, Receipt};
 use crate::channel::{
     CloseError, CooperativePlan, NonceSeed, PayeeClosing, Role, SpendPath, fee_for,
@@ -46,7 +46,7 @@ impl Gateway {
     }
 
     pub(super) fn start_freeze(&mut self, id: ChannelId) {
-        let height = self.channels.chain.tip.unwrap_or(0);
+        let height = self.channels.chain.tip.unwrap_or(UNKNOWN_HEIGHT);
         let Some(channel) = self.channels.all.get_mut(&id) else { return };
         let Some(phase) = channel.to_freeze else { return };
         if channel.newest.is_some() {
@@ -186,7 +186,7 @@ impl Gateway {
         id: ChannelId,
         body: &CloseCompletion,
     ) -> Result<Option<Closed>, ApiError> {
-        let (now, height) = (self.now, self.channels.chain.tip.unwrap_or(0));
+        let (now, height) = (self.now, self.channels.chain.tip.unwrap_or(UNKNOWN_HEIGHT));
         let channel = self.payers_channel(id)?;
         let together = |close: &&CloseTx| close.kind == SpendKind::Together;
         if channel.state.close.as_ref().filter(together).is_some() {

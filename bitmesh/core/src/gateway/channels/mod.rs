@@ -89,6 +89,9 @@ pub const BUMP_BLOCKS: u32 = 3;
 /// Blocks, its own included, after which a spend is taken for final.
 pub const BURIED_BLOCKS: u32 = 6;
 
+/// The height of what happened before the gateway knew of any block; the first one sets it.
+const UNKNOWN_HEIGHT: u32 = 0;
+
 impl Gateway {
     /// Takes a fact about channels.
     pub(super) fn channel_input(&mut self, input: ChannelInput) {

@@ -5,6 +5,7 @@
 
 use bitmesh_common::abi::Mac;
 
+use super::UNKNOWN_HEIGHT;
 use super::book::{Channel, Side};
 use super::refusal::Refused;
 use crate::account::Freeze;
@@ -91,13 +92,13 @@ impl Gateway {
                 next.close = channel.state.close.clone();
             }
         }
-        self.channels.alarms.insert((self.now.after(RETRY_AFTER), row.id));
+        self.channels.alarm(self.now.after(RETRY_AFTER), row.id);
         self.refuse_all(askers, Refused::NotDurable);
     }
 
     /// The row of a channel whose account's last sample is final, for the same batch.
     pub(in crate::gateway) fn frozen_row(&mut self, freeze: &Freeze) -> Option<Record> {
-        let height = self.channels.chain.tip.unwrap_or(0);
+        let height = self.channels.chain.tip.unwrap_or(UNKNOWN_HEIGHT);
         let channel = self.channels.all.get_mut(&freeze.channel)?;
         let mut next = channel.wanted().clone();
         next.revision = next.revision.saturating_add(1);
@@ -142,7 +143,7 @@ impl Gateway {
         if for_payer && channel.to_freeze == Some(ChannelPhase::Closing) {
             channel.to_freeze = None;
         }
-        self.channels.alarms.insert((self.now.after(RETRY_AFTER), freeze.channel));
+        self.channels.alarm(self.now.after(RETRY_AFTER), freeze.channel);
         self.write_row(freeze.channel);
         self.refuse_all(
             closer.map(|closer| closer.request).into_iter().collect(),
