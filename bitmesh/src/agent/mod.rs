@@ -21,8 +21,10 @@ use tokio::sync::mpsc;
 use self::chain::{ChainWorker, MAX_UNREAD_NEWS};
 use self::event_loop::{EventLoop, Heard};
 use crate::chain::Cursor;
-use crate::config::{Config, DEFAULT_SOCKET, Hook, Lan, Payments};
+use crate::chain::doctor::examine;
+use crate::config::{Chain, Config, DEFAULT_SOCKET, Hook, Lan, Payments};
 use crate::control::{self, MAX_CONNECTIONS, Server};
+use crate::doctor::{Check, Verdict};
 use crate::meter::{HookChoice, LanOptions, MeterOptions, Meters};
 use crate::portal::{self, LanPort, MAX_WAITING, Portal};
 use crate::seed;
@@ -85,6 +87,19 @@ pub fn teardown(config: &Config, object: &'static [u8]) -> Result<Vec<String>, A
         removed.push(directory.display().to_string());
     }
     Ok(removed)
+}
+
+/// Looks at the node of a configuration, and says what is wrong with it and how to mend it.
+pub(crate) fn examine_chain(config: &Chain) -> Vec<Check> {
+    match chain::source(config) {
+        Ok(mut source) => examine(&mut source, config.network),
+        Err(error) => vec![Check {
+            check: "bitcoin node".to_owned(),
+            verdict: Verdict::Problem,
+            detail: error.to_string(),
+            cure: Some("mend [chain] in the configuration".to_owned()),
+        }],
+    }
 }
 
 fn options(config: &Config, object: &'static [u8]) -> MeterOptions {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::agent::examine_chain;
 use crate::config::{Config, DEFAULT_BPFFS};
 
 /// How bad it is.
@@ -58,6 +59,9 @@ pub fn examine(configuration: Option<&Path>) -> Vec<Check> {
     checks.extend(system::examine(bpffs));
     for lan in config.iter().flat_map(|config| &config.lans) {
         checks.extend(interface::examine(&lan.interface));
+    }
+    if let Some(payments) = config.and_then(|config| config.payments) {
+        checks.extend(examine_chain(&payments.chain));
     }
     checks
 }

@@ -13,7 +13,7 @@ use bitmesh_tests::lab::SERVER_V4;
 use bitmesh_tests::tcp::{Ends, Load, Stream};
 use bitmesh_tests::wait::until;
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bob::{Bob, get};
 use crate::world::{World, paid, spender};
@@ -118,6 +118,30 @@ fn a_node_that_is_gone_stops_new_channels_but_none_in_force_until_it_is_back() -
     Bob::funded(&world, &world.lab.subscribers[other], CAPACITY)?.pay(5_000)?;
     ensure!(bob.pay(10_000)?.credit_msat.0 == 10_000_000, "the old channel stands still");
     Ok(())
+}
+
+#[test]
+fn the_doctor_looks_at_the_node_and_says_when_it_is_gone() -> Result<()> {
+    let mut world = World::with_subscribers(1)?;
+    let checks = doctor(&world)?;
+    ensure!(verdict(&checks, "bitcoin node") == "ok", "{checks}");
+    ensure!(verdict(&checks, "bitcoin node TRUC") == "ok", "{checks}");
+    let (gateway, node) = (&world.lab.gateway, &mut world.node);
+    gateway.enter(|| node.stop())?;
+    let checks = doctor(&world)?;
+    ensure!(verdict(&checks, "bitcoin node") == "problem", "{checks}");
+    Ok(())
+}
+
+fn doctor(world: &World) -> Result<Value> {
+    let config = world.agent.house.config();
+    let words = ["doctor", "--json", "--config", config.to_str().unwrap_or_default()];
+    Ok(serde_json::from_slice(&world.agent.command(&words)?.stdout)?)
+}
+
+fn verdict(checks: &Value, check: &str) -> String {
+    let found = checks.as_array().into_iter().flatten().find(|found| found["check"] == check);
+    found.and_then(|found| found["verdict"].as_str()).unwrap_or("none").to_owned()
 }
 
 #[test]

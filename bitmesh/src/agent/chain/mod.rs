@@ -65,8 +65,7 @@ impl ChainWorker {
         tell: mpsc::Sender<News>,
     ) -> Result<Self, AgentError> {
         let orders = Arc::new(Orders::default());
-        let rpc = RpcConfig { url: config.url.clone(), auth: auth(config)?, timeout: RPC_TIMEOUT };
-        let source = Bitcoind::at(rpc, config.network)?;
+        let source = source(config)?;
         let theirs = Arc::clone(&orders);
         thread::Builder::new()
             .name("chain".to_owned())
@@ -96,6 +95,12 @@ impl Drop for ChainWorker {
     fn drop(&mut self) {
         self.orders.end();
     }
+}
+
+/// The node of a configuration. Nothing is asked yet.
+pub(super) fn source(config: &Chain) -> Result<Bitcoind, AgentError> {
+    let rpc = RpcConfig { url: config.url.clone(), auth: auth(config)?, timeout: RPC_TIMEOUT };
+    Ok(Bitcoind::at(rpc, config.network)?)
 }
 
 /// Follows a chain until nobody listens any more.
