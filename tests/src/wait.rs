@@ -16,11 +16,24 @@ const STILL: Duration = Duration::from_millis(1_000);
 /// # Errors
 ///
 /// Fails if that takes too long, naming what was waited for, and as `holds` does.
-pub fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+pub fn until(what: &str, holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    until_within(PATIENCE, what, holds)
+}
+
+/// The same with another patience.
+///
+/// # Errors
+///
+/// As [`until`].
+pub fn until_within(
+    patience: Duration,
+    what: &str,
+    mut holds: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let deadline = Instant::now() + patience;
     while !holds()? {
         if Instant::now() > deadline {
-            bail!("waited {} s in vain: {what}", PATIENCE.as_secs());
+            bail!("waited {} s in vain: {what}", patience.as_secs());
         }
         std::thread::sleep(LOOK);
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::process::run as run_process;
 use crate::workspace::Workspace;
-use crate::{build_ebpf, machine};
+use crate::{bitcoind, build_ebpf, machine};
 
 /// What to show, and how.
 #[derive(clap::Args)]
@@ -26,7 +26,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     build_ebpf::build_both(workspace)?;
     eprintln!("building the agent");
     run_process(workspace.cargo().args(["build", "--quiet", "--package", "bitmesh", "--bins"]))?;
+    let node = bitcoind::prepare(workspace)?;
     let mut demo = workspace.cargo();
+    demo.env(bitcoind::BITCOIND_EXE, node);
     demo.args(["run", "--quiet", "--package", "bitmesh-tests", "--bin", "demo", "--"]);
     demo.args(args.json.then_some("--json")).args(args.keep.then_some("--keep"));
     run_process(&mut demo)

@@ -37,6 +37,7 @@ fn demonstrate(show: Show, keep: bool) -> Result<Outcome> {
     let interrupted = watch_for_interruption()?;
     let stage = Stage::set(show, &interrupted)?;
     let outcome = stage.play()?;
+    let outcome = Outcome { trade: stage.trade()?, ..outcome };
     // The result is the last line for a program, and the hints are for people.
     if !show.json {
         show.outcome(&outcome);

@@ -3,7 +3,10 @@
 mod outcome;
 mod show;
 mod stage;
+mod trade;
+mod visitor;
 
 pub use outcome::Outcome;
 pub use show::Show;
 pub use stage::Stage;
+pub use trade::Trade;

@@ -4,11 +4,12 @@ use bitmesh_common::abi::{Account, Meter};
 use bitmesh_common::money::UNITS_PER_MSAT;
 use serde_json::{Value, json};
 
+use super::Trade;
 use crate::counter::Counts;
 use crate::pins::cost;
 
 /// The end of the demonstration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Outcome {
     /// What left the subscriber for the internet, counted by nftables in its namespace.
     pub uplink: Counts,
@@ -22,24 +23,26 @@ pub struct Outcome {
     pub charged_msat: u64,
     /// IP bytes of the packets that the balance ran dry on: what may be left unused.
     pub last_packet_bytes: u64,
+    /// What the channels came to.
+    pub trade: Trade,
 }
 
 impl Outcome {
     /// What the counted bytes cost, in units of 2⁻²⁰ msat.
     #[must_use]
-    pub const fn due_units(&self) -> u64 {
+    pub fn due_units(&self) -> u64 {
         cost(self.uplink.bytes, self.downlink.bytes, &self.account)
     }
 
     /// What the counted bytes cost, rounded up.
     #[must_use]
-    pub const fn due_msat(&self) -> u64 {
+    pub fn due_msat(&self) -> u64 {
         self.due_units().div_ceil(UNITS_PER_MSAT)
     }
 
     /// What was prepaid.
     #[must_use]
-    pub const fn prepaid_msat(&self) -> u64 {
+    pub fn prepaid_msat(&self) -> u64 {
         self.account.prepaid / UNITS_PER_MSAT
     }
 
@@ -74,7 +77,8 @@ impl Outcome {
             (unused < last_packet, format!("closed too early: {unused} units were left")),
             (meter.dropped_unpaid > 0, "the gate never closed".to_owned()),
         ];
-        checks.into_iter().filter(|(holds, _)| !holds).map(|(_, fault)| fault).collect()
+        let wrong = checks.into_iter().filter(|(holds, _)| !holds).map(|(_, fault)| fault);
+        wrong.chain(self.trade.faults.iter().cloned()).collect()
     }
 
     /// The last line of `--json`.
@@ -94,6 +98,11 @@ impl Outcome {
             "charged_msat": self.charged_msat,
             "overshoot_bytes": self.overshoot_bytes(),
             "dropped_packets": self.meter.dropped_unpaid,
+            "funded_sat": self.trade.funded_sat,
+            "settled_sat": self.trade.settled_sat,
+            "returned_sat": self.trade.returned_sat,
+            "fee_sat": self.trade.fee_sat,
+            "updates": self.trade.updates,
             "faults": faults,
         })
     }
@@ -125,7 +134,15 @@ mod tests {
             ..Meter::default()
         };
         let charged_msat = (10_000 * MSAT_PER_MIB).div_ceil(UNITS_PER_MSAT);
-        Outcome { uplink, downlink, meter, account, charged_msat, last_packet_bytes: 1_000 }
+        Outcome {
+            uplink,
+            downlink,
+            meter,
+            account,
+            charged_msat,
+            last_packet_bytes: 1_000,
+            trade: Trade::default(),
+        }
     }
 
     #[test]
@@ -161,6 +178,13 @@ mod tests {
         let mut outcome = right();
         outcome.meter.dropped_unpaid = 0;
         assert_eq!(outcome.faults().len(), 1);
+    }
+
+    #[test]
+    fn what_a_block_pays_otherwise_is_a_fault() {
+        let mut outcome = right();
+        outcome.trade.faults.push("the block pays less".to_owned());
+        assert_eq!(outcome.json()["result"], "fail");
     }
 
     #[test]

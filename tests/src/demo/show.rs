@@ -24,6 +24,8 @@ pub struct Moment {
     pub account: Account,
     /// Both ways together, since the last moment.
     pub bytes_per_second: u64,
+    /// Whether packets were dropped for want of money since the last moment, or nothing passed.
+    pub closed: bool,
 }
 
 impl Show {
@@ -48,7 +50,7 @@ impl Show {
 
     /// One line of the live table.
     pub fn moment(self, moment: &Moment) {
-        let Moment { at_ms, meter, account, bytes_per_second } = moment;
+        let Moment { at_ms, meter, account, bytes_per_second, closed } = moment;
         let left = account.prepaid.saturating_sub(meter.spent) / UNITS_PER_MSAT;
         let spent = meter.spent.div_ceil(UNITS_PER_MSAT);
         if self.json {
@@ -61,9 +63,10 @@ impl Show {
                 "left_msat": left,
                 "bytes_per_second": bytes_per_second,
                 "dropped_packets": meter.dropped_unpaid,
+                "closed": closed,
             }));
         }
-        let closed = if meter.dropped_unpaid > 0 { "  closed" } else { "" };
+        let closed = if *closed { "  closed" } else { "" };
         println!(
             "{:>6.1} {:>13} {:>13} {:>13} {:>13} {:>11.2}{closed}",
             *at_ms as f64 / 1_000.0,
@@ -97,6 +100,14 @@ impl Show {
             [outcome.prepaid_msat(), outcome.due_msat(), outcome.charged_msat].map(grouped);
         println!("\nprepaid {prepaid} msat, due {due} msat, charged {charged} msat");
         println!("bytes beyond what was paid for: {}", outcome.overshoot_bytes());
+        let trade = &outcome.trade;
+        let channels = [trade.funded_sat, trade.settled_sat, trade.returned_sat, trade.fee_sat];
+        let [funded, settled, returned, fee] = channels.map(grouped);
+        println!(
+            "channels: {funded} sat funded = {settled} to the gateway + {returned} back to Bob + \
+             {fee} fees, by {} updates",
+            trade.updates
+        );
         for fault in outcome.faults() {
             println!("FAULT: {fault}");
         }

@@ -3,14 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::json;
 
 use super::show::{Moment, grouped};
-use super::{Outcome, Show};
+use super::{Outcome, Show, Trade};
 use crate::agent::{Agent, Settings, Tariff};
 use crate::counter::Counter;
 use crate::lab::{Lab, SERVER_V4, SERVER_V6};
 use crate::pins::Pins;
+use crate::regtest::Regtest;
 use crate::tcp::{Ends, Load, Stream};
 use crate::udp::{Pace, Receiver, Sender, V4_HEADER_BYTES};
 use crate::wait::until;
@@ -41,10 +43,20 @@ const AFTER_CLOSING: Duration = Duration::from_millis(1_000);
 
 /// Everything that the demonstration has set up; gone when dropped.
 pub struct Stage<'a> {
-    agent: Agent,
-    lab: Lab,
-    show: Show,
-    interrupted: &'a AtomicBool,
+    pub(super) agent: Agent,
+    node: Regtest,
+    pub(super) wallets: Wallets,
+    pub(super) lab: Lab,
+    pub(super) show: Show,
+    pub(super) interrupted: &'a AtomicBool,
+}
+
+/// Where the money of a channel goes.
+pub(super) struct Wallets {
+    /// The gateway's payout address.
+    pub(super) gateway: String,
+    /// Bob's change address.
+    pub(super) bob: String,
 }
 
 impl<'a> Stage<'a> {
@@ -57,9 +69,30 @@ impl<'a> Stage<'a> {
         let lab = Lab::new()?;
         // The gate sees super-packets; the subscriber sees, and counts, real segments.
         lab.real_segments()?;
-        let agent = Agent::start(&lab, &Settings::new(TARIFF))?;
+        show.say("node", "starting a Bitcoin node on regtest, beside the gateway");
+        let (node, wallets) = lab.gateway.enter(|| {
+            let node = Regtest::start()?;
+            let wallets = Wallets { gateway: segwit(&node)?, bob: segwit(&node)? };
+            Ok((node, wallets))
+        })?;
+        let payments = format!(
+            "[chain]\nkind = \"bitcoind\"\nurl = {:?}\nnetwork = \"regtest\"\ncookie_file = {:?}\n\n\
+             [channels]\npayout_address = {:?}\n",
+            node.url(),
+            node.cookie(),
+            wallets.gateway,
+        );
+        let agent = Agent::start(&lab, &Settings::new(TARIFF).with(&payments))?;
         show.say("ready", "Bob ─ eth0 ═ lan0 ─ gateway ─ wan0 ═ eth0 ─ internet; the agent runs");
-        Ok(Self { agent, lab, show, interrupted })
+        Ok(Self { agent, node, wallets, lab, show, interrupted })
+    }
+
+    /// Asks the node, which listens in the gateway's namespace only.
+    pub(super) fn at_node<T: Send>(
+        &self,
+        ask: impl FnOnce(&Regtest) -> Result<T> + Send,
+    ) -> Result<T> {
+        self.lab.gateway.enter(|| ask(&self.node))
     }
 
     /// Plays it, and gives what came out.
@@ -74,7 +107,7 @@ impl<'a> Stage<'a> {
         self.agent.grant(bob, GRANT_MSAT)?;
         self.show.say(
             "granted",
-            &format!("Bob has no channel yet: the operator grants {} msat", grouped(GRANT_MSAT)),
+            &format!("The first act: the operator grants {} msat", grouped(GRANT_MSAT)),
         );
         let pins = self.agent.pins()?;
         let mut table = Table::new(self, &pins);
@@ -149,6 +182,7 @@ impl<'a> Stage<'a> {
             account: pins.account(bob)?,
             charged_msat: 0,
             last_packet_bytes: DRAIN_BYTES,
+            trade: Trade::default(),
         };
         let charged = || -> Result<u64> {
             Ok(self.agent.account(bob)?["charged_msat"].as_u64().unwrap_or_default())
@@ -164,7 +198,7 @@ impl<'a> Stage<'a> {
 
     /// Leaves everything running, and says what to try.
     pub fn keep(self) {
-        let Self { agent, lab, show, .. } = self;
+        let Self { agent, node, lab, show, .. } = self;
         let house = &agent.house;
         let program = crate::agent::Program::True.path().unwrap_or_default();
         let bitmesh = format!("BITMESH_SOCKET={} {}", house.socket().display(), program.display());
@@ -179,12 +213,15 @@ impl<'a> Stage<'a> {
                 "a shell on Bob's device (his internet is 10.99.0.2)",
                 format!("nsenter --net=/run/netns/{} bash", names[2]),
             ),
+            ("the channels", format!("{bitmesh} channels")),
+            ("the node", format!("{} getblockchaininfo", node_command(&node, &names[0]))),
             ("what the agent says", format!("tail -f {}", house.log().display())),
             (
                 "the end of it",
                 format!(
-                    "kill {};{removal} rm -r {} {}",
+                    "kill {}; {} stop;{removal} rm -r {} {}",
                     agent.pid().map_or(0, nix::unistd::Pid::as_raw),
+                    node_command(&node, &names[0]),
                     house.bpffs.display(),
                     house.folder().display()
                 ),
@@ -192,26 +229,43 @@ impl<'a> Stage<'a> {
         ];
         show.kept(&tries);
         agent.keep();
+        std::mem::forget(node);
         lab.keep();
     }
 }
 
+/// A new address of the node's wallet, of a kind that a channel pays to.
+fn segwit(node: &Regtest) -> Result<String> {
+    let address = node.wallet("getnewaddress", &json!(["", "bech32"]))?;
+    Ok(address.as_str().context("no address")?.to_owned())
+}
+
+/// Asks the node from a shell.
+fn node_command(node: &Regtest, namespace: &str) -> String {
+    let (program, folder) = node.command_line();
+    format!("nsenter --net=/run/netns/{namespace} {program} -regtest -datadir={folder}")
+}
+
 /// The live table.
-struct Table<'a> {
+pub(super) struct Table<'a> {
     stage: &'a Stage<'a>,
     pins: &'a Pins,
     started: Instant,
     last: (Instant, u64),
+    dropped: u64,
 }
 
 impl<'a> Table<'a> {
-    fn new(stage: &'a Stage, pins: &'a Pins) -> Self {
+    pub(super) fn new(stage: &'a Stage, pins: &'a Pins) -> Self {
         let now = Instant::now();
-        Self { stage, pins, started: now, last: (now, 0) }
+        let bytes = pins
+            .meter(stage.lab.subscriber())
+            .map_or(0, |meter| meter.uplink_bytes + meter.downlink_bytes);
+        Self { stage, pins, started: now, last: (now, bytes), dropped: u64::MAX }
     }
 
     /// Waits a moment and shows it.
-    fn wait(&mut self) -> Result<()> {
+    pub(super) fn wait(&mut self) -> Result<()> {
         std::thread::sleep(MOMENT);
         if self.stage.interrupted.load(Ordering::Relaxed) {
             bail!("interrupted");
@@ -221,7 +275,10 @@ impl<'a> Table<'a> {
         let (now, bytes) = (Instant::now(), meter.uplink_bytes + meter.downlink_bytes);
         let (before, bytes_before) = std::mem::replace(&mut self.last, (now, bytes));
         let per_second = (bytes - bytes_before) as f64 / (now - before).as_secs_f64();
+        let dropped = std::mem::replace(&mut self.dropped, meter.dropped_unpaid);
+        let closed = meter.dropped_unpaid > dropped || bytes == bytes_before;
         self.stage.show.moment(&Moment {
+            closed,
             at_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             meter,
             account: self.pins.account(bob)?,
