@@ -5,7 +5,7 @@ use std::time::Duration;
 use bitcoin::Transaction;
 use bitmesh_core::channel::message::{Agreement, CloseRequest, Message as _};
 use bitmesh_core::channel::{Count, NonceSeed, PayerClosing, Role, SpendPath};
-use bitmesh_core::payer::{check_closed, check_plan};
+use bitmesh_core::payer::{check_closed, check_plan, check_receipt};
 use bitmesh_core::wire::{ChannelView, ChannelWord, CloseBody, CloseCompletion, Closed, RawTx};
 
 use super::connect::{Agent, TRIES, id_of};
@@ -78,7 +78,10 @@ impl Agent<'_> {
             .ok_or_else(|| HttpError::Nonsense("its offer to close has no nonce".to_owned()))?;
         let half = closing.sign_key_path(&plan, count, &nonce, NonceSeed::new(random()?))?;
         let closed = self.setup.gateway.complete(channel, &CloseCompletion::KeyPath(half))?;
-        let tx = check_closed(&plan, &agreement, &closed)?;
+        let tx = check_closed(&plan, &closed)?;
+        if let Err(error) = check_receipt(&plan, &agreement, &closed) {
+            self.warn(error);
+        }
         self.closed(record, &agreement, &closed, &tx)
     }
 

@@ -20,7 +20,7 @@ pub enum ClosedRefused {
     #[error("the gateway shows another close than was signed: watch the channel's output")]
     OtherTransaction,
     /// The receipt is not this session's.
-    #[error("the gateway's receipt does not fit the close")]
+    #[error("the gateway's receipt does not fit the close, which stands all the same")]
     Receipt,
 }
 
@@ -43,40 +43,41 @@ pub fn check_plan(channel: &Funded, body: &PlanBody) -> Result<CooperativePlan, 
     }
 }
 
-/// Compares the close that the gateway made, and its receipt, with what was signed.
+/// Compares the close that the gateway made with the plan that was signed, signature included:
+/// anybody can broadcast what this gives.
 ///
 /// # Errors
 ///
-/// [`ClosedRefused`]; the money is where the chain says.
-pub fn check_closed(
+/// [`ClosedRefused::OtherTransaction`]; the money is where the chain says.
+pub fn check_closed(plan: &CooperativePlan, closed: &Closed) -> Result<Transaction, ClosedRefused> {
+    let tx: Transaction =
+        deserialize(closed.raw_tx.as_bytes()).map_err(|_| ClosedRefused::OtherTransaction)?;
+    let settlement = plan.settlement();
+    let same = plan.is_signed_by_both(&tx)
+        && closed.txid == tx.compute_txid()
+        && Amount::from_sat(closed.settled_sat) == settlement.payout
+        && Amount::from_sat(closed.returned_sat) == settlement.change
+        && Amount::from_sat(closed.fee_sat) == settlement.fee;
+    if same { Ok(tx) } else { Err(ClosedRefused::OtherTransaction) }
+}
+
+/// Compares the gateway's receipt with the close.
+///
+/// # Errors
+///
+/// [`ClosedRefused::Receipt`]; the close stands all the same.
+pub fn check_receipt(
     plan: &CooperativePlan,
     agreement: &Agreement,
     closed: &Closed,
-) -> Result<Transaction, ClosedRefused> {
-    let tx: Transaction =
-        deserialize(closed.raw_tx.as_bytes()).map_err(|_| ClosedRefused::OtherTransaction)?;
-    let expected = plan.unsigned().compute_txid();
-    let settlement = plan.settlement();
-    let same = tx.compute_txid() == expected
-        && closed.txid == expected
-        && Amount::from_sat(closed.settled_sat) == settlement.payout
-        && Amount::from_sat(closed.returned_sat) == settlement.change
-        && Amount::from_sat(closed.fee_sat) == settlement.fee
-        && tx.input.iter().all(|input| !input.witness.is_empty());
-    if !same {
-        return Err(ClosedRefused::OtherTransaction);
-    }
-    let receipt = &closed.receipt;
+) -> Result<(), ClosedRefused> {
+    let (receipt, settlement) = (&closed.receipt, plan.settlement());
     let fits = receipt.agreement == agreement.digest()
         && receipt.outpoint == plan.outpoint()
-        && receipt.close_txid == expected
+        && receipt.close_txid == closed.txid
         && receipt.settled == settlement.payout
         && receipt.returned == settlement.change
         && receipt.fee == settlement.fee;
-    receipt
-        .verify(&agreement.payee_session_key, &closed.receipt_signature)
-        .ok()
-        .filter(|()| fits)
-        .ok_or(ClosedRefused::Receipt)?;
-    Ok(tx)
+    let signed = receipt.verify(&agreement.payee_session_key, &closed.receipt_signature);
+    if fits && signed.is_ok() { Ok(()) } else { Err(ClosedRefused::Receipt) }
 }

@@ -16,7 +16,7 @@ mod purse;
 mod used;
 mod view;
 
-pub use closing::{ClosedRefused, check_closed, check_plan};
+pub use closing::{ClosedRefused, check_closed, check_plan, check_receipt};
 pub use limits::{Accepted, Limits, OfferRefused};
 pub use opening::{OpenRefused, OwnSide};
 pub use pace::{MAX_STEP_PART, STEP_TIME, min_step};

@@ -40,6 +40,7 @@ pub(super) enum Lie {
     Charges,
     Payout,
     ClosedTxid,
+    ClosedWitness,
     Receipt,
     Newest,
 }
@@ -370,10 +371,13 @@ impl Book {
         let settlement = signing.plan().settlement();
         let credited = closing.credit();
         let outpoint = closing.channel().outpoint();
-        let tx = signing.complete(closing, half).map_err(|e| ApiError::new("forged", e))?;
+        let mut tx = signing.complete(closing, half).map_err(|e| ApiError::new("forged", e))?;
         let mut txid = tx.compute_txid();
         if lie == Lie::ClosedTxid {
             txid = Txid::from_byte_array([1; 32]);
+        }
+        if lie == Lie::ClosedWitness {
+            tx.input[0].witness = bitcoin::Witness::from_slice(&[[7; 64]]);
         }
         let receipt = Receipt {
             agreement: channel.agreement.digest(),

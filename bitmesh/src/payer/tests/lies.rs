@@ -95,11 +95,20 @@ fn a_close_that_charges_or_pays_otherwise_is_not_signed() {
 }
 
 #[test]
-fn a_close_or_receipt_that_is_not_the_one_that_was_signed_is_noticed() {
-    for (lie, words) in [(Lie::ClosedTxid, "another close"), (Lie::Receipt, "receipt")] {
+fn a_close_that_is_not_the_one_that_was_signed_is_noticed_and_the_refund_stays_possible() {
+    for lie in [Lie::ClosedTxid, Lie::ClosedWitness] {
         let (said, told, _, folder) = told_a_lie(lie);
-        assert!(said.contains(words), "{lie:?}: {said}");
+        assert!(said.contains("another close"), "{lie:?}: {said}");
         assert!(told.settled().is_none(), "{lie:?}");
         assert_ne!(only_record(&folder).phase, Phase::Over, "{lie:?}");
     }
+}
+
+#[test]
+fn a_false_receipt_is_warned_of_and_the_close_counts() {
+    let (said, told, _, folder) = told_a_lie(Lie::Receipt);
+    assert_eq!(said, "");
+    assert!(told.warnings().contains("receipt does not fit"), "{}", told.warnings());
+    assert!(told.settled().is_some());
+    assert_eq!(only_record(&folder).phase, Phase::Over);
 }

@@ -8,6 +8,7 @@
 
 use bitcoin::sighash::{Prevouts, TapSighashType};
 use bitcoin::{Amount, Transaction, Witness};
+use secp256k1::{XOnlyPublicKey, schnorr};
 use serde::{Deserialize, Serialize};
 
 use super::pay_leaf_witness;
@@ -86,6 +87,29 @@ impl PayerClosing {
     ) -> Result<[u8; 64], CloseError> {
         self.check(plan, SpendPath::PayLeaf, count)?;
         Ok(self.secret().sign(&pay_leaf_sighash(plan)?))
+    }
+}
+
+impl CooperativePlan {
+    /// Whether `tx` is this close, with a signature of both by the key path: anybody can broadcast
+    /// it then.
+    #[must_use]
+    pub fn is_signed_by_both(&self, tx: &Transaction) -> bool {
+        let unsigned = self.unsigned();
+        let [input] = tx.input.as_slice() else { return false };
+        let stack: Vec<&[u8]> = input.witness.iter().collect();
+        let [signature] = stack.as_slice() else { return false };
+        let (Ok(signature), Ok(sighash)) =
+            (<[u8; 64]>::try_from(*signature), key_path_sighash(&unsigned, &self.prevout()))
+        else {
+            return false;
+        };
+        let Ok(key) = XOnlyPublicKey::from_byte_array(*self.opened().script().output_key()) else {
+            return false;
+        };
+        let signature = schnorr::Signature::from_byte_array(signature);
+        tx.compute_txid() == unsigned.compute_txid()
+            && schnorr::verify(&signature, &sighash, &key).is_ok()
     }
 }
 

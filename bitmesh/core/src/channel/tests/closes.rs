@@ -145,6 +145,23 @@ fn a_cooperative_close_has_the_sizes_of_the_design_and_settles_to_the_satoshi() 
 }
 
 #[test]
+fn a_payer_tells_a_close_that_both_signed_from_any_other() {
+    let (payer, payee) = closing(1, 20_000, 15_000);
+    let tx = by_key_path(&payer, &payee, 1);
+    let plan = plan(&payee, SpendPath::KeyPath);
+    assert!(plan.is_signed_by_both(&tx));
+    let mut unsigned = tx.clone();
+    unsigned.input[0].witness.clear();
+    let mut forged = tx.clone();
+    forged.input[0].witness = bitcoin::Witness::from_slice(&[[7; 64]]);
+    let mut other = tx.clone();
+    other.output[0].value -= Amount::ONE_SAT;
+    for tx in [unsigned, forged, other] {
+        assert!(!plan.is_signed_by_both(&tx));
+    }
+}
+
+#[test]
 fn a_key_path_signature_is_one_of_the_output_key() {
     let (payer, payee) = closing(1, 20_000, 15_000);
     let tx = by_key_path(&payer, &payee, 1);
