@@ -47,6 +47,9 @@ pub struct LanPort {
 /// Why there is no portal.
 #[derive(Debug, thiserror::Error)]
 pub enum PortalError {
+    /// The interface does not exist.
+    #[error("there is no interface {0}: see `ip link`, and mend `interface` in the configuration")]
+    NoInterface(String),
     /// The port can't be had.
     #[error(
         "the portal can't listen at port {port} of {interface}: {error}: stop what holds it, or \
@@ -77,11 +80,7 @@ impl Portal {
         let (places, routes) = (Places::default(), routes());
         let mut tasks = Vec::new();
         for lan in lans {
-            let bound = Bound::new(&lan).map_err(|error| PortalError::Bind {
-                interface: lan.interface.clone(),
-                port: lan.port,
-                error,
-            })?;
+            let bound = Bound::new(&lan).map_err(|error| refused(&lan, error))?;
             let own = Own { addresses: Vec::new(), names: lan.names.clone(), port: lan.port };
             let door = Door {
                 lan,
@@ -93,6 +92,14 @@ impl Portal {
             tasks.push(tokio::spawn(door.keep(bound)));
         }
         Ok(Self(tasks))
+    }
+}
+
+fn refused(lan: &LanPort, error: io::Error) -> PortalError {
+    let (interface, port) = (lan.interface.clone(), lan.port);
+    match error.kind() {
+        io::ErrorKind::NotFound => PortalError::NoInterface(interface),
+        _ => PortalError::Bind { interface, port, error },
     }
 }
 

@@ -19,7 +19,7 @@ use bitmesh_core::wire::{
     CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, RawTx, SignedOffer,
     UpdateAccepted, UpdateBody,
 };
-use bitmesh_tests::lab::{GATEWAY_V4, Subscriber};
+use bitmesh_tests::lab::Subscriber;
 use bitmesh_tests::wait::until;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,9 +84,14 @@ pub(crate) fn send(from: &Subscriber, request: bitreq::Request) -> Result<Answer
 
 /// Sends bytes as they are, and gives all that comes back.
 pub(crate) fn raw(from: &Subscriber, bytes: &[u8]) -> Result<String> {
+    raw_at(from, HOST, bytes)
+}
+
+/// The same at another address.
+pub(crate) fn raw_at(from: &Subscriber, address: &str, bytes: &[u8]) -> Result<String> {
     use std::io::Read as _;
     from.namespace.enter(|| {
-        let mut stream = TcpStream::connect((GATEWAY_V4, 2121))?;
+        let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
         let mut writer = stream.try_clone()?;
         let sent = bytes.to_vec();

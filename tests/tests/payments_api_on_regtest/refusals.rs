@@ -1,11 +1,14 @@
 //! What is refused gets a clear reason, and changes nothing.
 
+use std::net::TcpStream;
+
 use anyhow::{Result, ensure};
 use bitmesh_core::wire::{ApiError, ChannelWord, UpdateBody};
 use bitmesh_tests::lab::Subscriber;
+use bitmesh_tests::wait::until;
 use serde_json::json;
 
-use crate::bob::{Answer, Bob, HOST, get, post_text, raw, send};
+use crate::bob::{Answer, Bob, HOST, get, post_text, raw, raw_at, send};
 use crate::world::World;
 
 const CAPACITY: u64 = 100_000;
@@ -138,9 +141,9 @@ fn a_station_has_so_many_connections_and_requests_and_others_are_not_disturbed()
     let refusals = flood(mallory, 120)?;
     ensure!(refusals > 20, "{refusals} of 120 requests were too many");
     refused(&get(bob, "/session")?, 404, "no_session")?;
-    let held = mallory.namespace.enter(|| {
-        (0..20).map(|_| Ok(std::net::TcpStream::connect(HOST)?)).collect::<Result<Vec<_>>>()
-    })?;
+    let held = mallory
+        .namespace
+        .enter(|| (0..20).map(|_| Ok(TcpStream::connect(HOST)?)).collect::<Result<Vec<_>>>())?;
     let said = raw(mallory, b"GET / HTTP/1.1\r\n\r\n")?;
     ensure!(said.starts_with("HTTP/1.1 429 "), "{said}");
     refused(&get(bob, "/session")?, 404, "no_session")?;
@@ -155,4 +158,43 @@ fn flood(from: &Subscriber, count: usize) -> Result<usize> {
     let said = raw(from, (one.repeat(count - 1) + &last).as_bytes())?;
     ensure!(said.matches("HTTP/1.1 ").count() == count, "{said}");
     Ok(said.matches("too_fast").count())
+}
+
+#[test]
+fn the_portal_is_on_the_lan_over_both_protocols_and_nowhere_else() -> Result<()> {
+    let world = World::with_subscribers(1)?;
+    let station = world.lab.subscriber();
+    refused(&get(station, "/session")?, 404, "no_session")?;
+    let host = "[fd77::1]:2121";
+    let request =
+        format!("GET /api/v1/session HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let said = raw_at(station, host, request.as_bytes())?;
+    ensure!(said.starts_with("HTTP/1.1 404 ") && said.contains("no_session"), "{said}");
+    for address in ["10.77.0.1:2121", "10.99.0.1:2121", "[fd77::1]:2121", "[fd99::1]:2121"] {
+        let from_outside = world.lab.internet.enter(|| Ok(TcpStream::connect(address).is_ok()))?;
+        ensure!(!from_outside, "{address} answers the internet");
+    }
+    Ok(())
+}
+
+/// An interface that comes back is another one to the kernel.
+#[test]
+fn an_interface_that_vanished_and_came_back_has_its_portal_again() -> Result<()> {
+    let world = World::with_subscribers(2)?;
+    let station = &world.lab.subscribers[0];
+    refused(&get(station, "/session")?, 404, "no_session")?;
+    let gateway = &world.lab.gateway;
+    gateway.ip("link del lan0")?;
+    for words in [
+        "link add lan0 type bridge mcast_snooping 0",
+        "link set lan0 address 02:00:00:00:77:01 up",
+        "addr add 10.77.0.1/24 dev lan0",
+        "link set port0 master lan0 up",
+    ] {
+        gateway.ip(words)?;
+    }
+    until("the portal answers", || {
+        let answer = get(station, "/session");
+        Ok(answer.is_ok_and(|answer| answer.status == 404))
+    })
 }
