@@ -6,13 +6,15 @@ use anyhow::{Context, Result, ensure};
 use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{Block, Transaction, Txid};
 use bitmesh_common::money::UNITS_PER_MSAT;
-use bitmesh_tests::agent::{Agent, Settings, Tariff};
+use bitmesh_tests::agent::{Agent, Program, Settings, Tariff};
 use bitmesh_tests::lab::{Lab, SERVER_V4, Subscriber};
 use bitmesh_tests::payer::Payer;
 use bitmesh_tests::regtest::Regtest;
 use bitmesh_tests::scale::of_soak;
 use bitmesh_tests::tcp::{Ends, Load, Stream};
 use bitmesh_tests::tunnel::Tunnel;
+use bitmesh_tests::udp::{Pace, Receiver, Sender};
+use bitmesh_tests::verdict::{hold, must_be_caught};
 use bitmesh_tests::wait::until;
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -40,13 +42,17 @@ struct House {
 impl House {
     /// Everything runs; no channel is asked for. Channels expire after `lock_blocks`.
     fn new(lock_blocks: u32) -> Result<Self> {
+        Self::run_by(Program::True, lock_blocks)
+    }
+
+    fn run_by(program: Program, lock_blocks: u32) -> Result<Self> {
         let lab = Lab::new()?;
         let node = Regtest::start()?;
         let tunnels = [
             Tunnel::open(&lab.gateway, node.port())?,
             Tunnel::open(&lab.subscriber().namespace, node.port())?,
         ];
-        let settings = Settings::new(TARIFF).with(&format!(
+        let settings = Settings::new(TARIFF).run_by(program).with(&format!(
             "[chain]\nkind = \"bitcoind\"\nurl = {:?}\nnetwork = \"regtest\"\n\
              cookie_file = {:?}\n\n[channels]\npayout_address = \"{}\"\n\
              lock_blocks = {lock_blocks}\nmargin_blocks = 36\n",
@@ -111,6 +117,11 @@ fn native_address(node: &Regtest) -> Result<String> {
     Ok(address.as_str().context("no address")?.to_owned())
 }
 
+/// Whether the payer says that the gateway charges more than was counted.
+fn is_of_the_count(event: &serde_json::Value) -> bool {
+    event["message"].as_str().is_some_and(|message| message.contains("this side counted"))
+}
+
 /// What `closed` told, compared with the kernel's charges and the block.
 fn settles(house: &House, closed: &serde_json::Value) -> Result<()> {
     let charged = house.charged_sat()?;
@@ -134,10 +145,40 @@ fn a_download_is_paid_as_it_flows_and_ctrl_c_returns_what_was_not_used() -> Resu
     ensure!(got == DOWNLOAD_BYTES, "the download ended early: {got}");
     let closed = house.payer.close()?;
     ensure!(closed["unseen_msat"] == 0, "all of it was counted: {closed}");
+    ensure!(!house.payer.events().iter().any(is_of_the_count), "{}", house.payer.said());
     let used = closed["used_msat"].as_u64().context("no count")?;
     // Nothing was lost on this cable, so both count the same.
     ensure!(used.div_ceil(1_000) == house.charged_sat()?, "{closed}");
     settles(&house, &closed)
+}
+
+/// Small packets, so that each header weighs; a million bytes of headers.
+const PACE: Pace = Pace { payload: 64, every: Duration::from_micros(50), packets: Some(80_000) };
+/// Longer than from one of the gateway's statements to the next.
+const STATEMENT: Duration = Duration::from_secs(3);
+
+fn both_count_the_same(program: Program) -> Result<()> {
+    let mut house = House::run_by(program, 288)?;
+    house.connect()?;
+    let here = Receiver::start(&house.bob().namespace, house.bob().v4())?;
+    Sender::start(&house.lab.internet, here.address, PACE)?.finish()?;
+    std::thread::sleep(STATEMENT);
+    let standing = house.payer.event("paying").context("no standing")?;
+    let bytes = standing["downlink_bytes"].as_u64();
+    ensure!(bytes > Some(5_000_000), "there was no traffic: {standing}");
+    here.stop()?;
+    let warned = house.payer.events().iter().any(is_of_the_count);
+    hold(!warned, || house.payer.said())
+}
+
+#[test]
+fn an_honest_gateway_is_not_warned_of() -> Result<()> {
+    both_count_the_same(Program::True)
+}
+
+#[test]
+fn a_gateway_that_bills_a_header_too_much_is_warned_of() -> Result<()> {
+    must_be_caught(both_count_the_same(Program::Miscounting))
 }
 
 #[test]
