@@ -10,6 +10,7 @@ pub mod lab;
 pub mod namespace;
 pub mod objects;
 pub mod payer;
+pub mod payments;
 pub mod pins;
 pub mod regtest;
 pub mod scale;

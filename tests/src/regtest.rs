@@ -118,6 +118,16 @@ impl Regtest {
         }
     }
 
+    /// As [`Self::start_again`], with more arguments, which stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_with(&mut self, arguments: &[&str]) -> Result<()> {
+        self.arguments.extend(arguments.iter().map(|&word| word.to_owned()));
+        self.start_again()
+    }
+
     /// Starts it without waiting for its first answer.
     ///
     /// # Errors
@@ -138,6 +148,20 @@ impl Regtest {
     /// Fails if it does not end.
     pub fn stop(&mut self) -> Result<()> {
         self.call("stop", &json!([]))?;
+        self.wait_for_the_end()
+    }
+
+    /// Sends a signal that ends it, and waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not end.
+    pub fn end(&mut self, signal: Signal) -> Result<()> {
+        self.signal(signal)?;
+        self.wait_for_the_end()
+    }
+
+    fn wait_for_the_end(&mut self) -> Result<()> {
         let mut child = self.child.take().context("the node does not run")?;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {

@@ -5,11 +5,9 @@ use std::net::TcpStream;
 use anyhow::{Result, ensure};
 use bitmesh_core::wire::{ApiError, ChannelWord, UpdateBody};
 use bitmesh_tests::lab::Subscriber;
+use bitmesh_tests::payments::{Answer, Customer, HOST, Market, get, post_text, raw, raw_at, send};
 use bitmesh_tests::wait::until;
 use serde_json::json;
-
-use crate::bob::{Answer, Bob, HOST, get, post_text, raw, raw_at, send};
-use crate::world::World;
 
 const CAPACITY: u64 = 100_000;
 
@@ -28,10 +26,10 @@ fn with_hash_type(body: &UpdateBody, hash_type: u8) -> UpdateBody {
 
 #[test]
 fn a_wrong_update_gets_its_reason_and_changes_nothing() -> Result<()> {
-    let world = World::with_subscribers(2)?;
-    let [alice, bob] = [&world.lab.subscribers[0], &world.lab.subscribers[1]];
-    let mut other = Bob::funded(&world, alice, CAPACITY)?;
-    let mut bob = Bob::funded(&world, bob, CAPACITY)?;
+    let market = Market::with_subscribers(2)?;
+    let [alice, bob] = [&market.lab.subscribers[0], &market.lab.subscribers[1]];
+    let mut other = Customer::funded(&market, alice, CAPACITY)?;
+    let mut bob = Customer::funded(&market, bob, CAPACITY)?;
     let first = bob.sign(3_000)?;
     let try_now = |body: &UpdateBody| bob_post(&bob, body);
     refused(&try_now(&UpdateBody { change_sat: 96_000, ..first })?, 422, "forged")?;
@@ -56,15 +54,15 @@ fn a_wrong_update_gets_its_reason_and_changes_nothing() -> Result<()> {
     Ok(())
 }
 
-fn bob_post(bob: &Bob, body: &UpdateBody) -> Result<Answer> {
+fn bob_post(bob: &Customer, body: &UpdateBody) -> Result<Answer> {
     bob.post("/updates", body)
 }
 
 #[test]
 fn what_is_no_request_gets_a_4xx_and_changes_nothing() -> Result<()> {
-    let world = World::with_subscribers(1)?;
-    let station = world.lab.subscriber();
-    let mut bob = Bob::funded(&world, station, CAPACITY)?;
+    let market = Market::with_subscribers(1)?;
+    let station = market.lab.subscriber();
+    let mut bob = Customer::funded(&market, station, CAPACITY)?;
     bob.pay(3_000)?;
     let before = bob.view()?;
     let updates = bob.path("/updates");
@@ -90,9 +88,9 @@ fn what_is_no_request_gets_a_4xx_and_changes_nothing() -> Result<()> {
 
 #[test]
 fn ten_megabytes_are_refused_without_being_read() -> Result<()> {
-    let world = World::with_subscribers(1)?;
-    let station = world.lab.subscriber();
-    let mut bob = Bob::funded(&world, station, CAPACITY)?;
+    let market = Market::with_subscribers(1)?;
+    let station = market.lab.subscriber();
+    let mut bob = Customer::funded(&market, station, CAPACITY)?;
     bob.pay(3_000)?;
     let before = bob.view()?;
     for rest in ["/updates", "/funding", "/close"] {
@@ -119,8 +117,8 @@ fn ten_megabytes_are_refused_without_being_read() -> Result<()> {
 
 #[test]
 fn a_page_of_another_site_reaches_nothing() -> Result<()> {
-    let world = World::with_subscribers(1)?;
-    let station = world.lab.subscriber();
+    let market = Market::with_subscribers(1)?;
+    let station = market.lab.subscriber();
     let rebound = raw(
         station,
         b"GET /api/v1/session HTTP/1.1\r\nHost: evil.example:2121\r\nConnection: close\r\n\r\n",
@@ -136,8 +134,8 @@ fn a_page_of_another_site_reaches_nothing() -> Result<()> {
 /// Who is asked about is told from the packets, not from what they say.
 #[test]
 fn a_station_has_so_many_connections_and_requests_and_others_are_not_disturbed() -> Result<()> {
-    let world = World::with_subscribers(2)?;
-    let [mallory, bob] = [&world.lab.subscribers[0], &world.lab.subscribers[1]];
+    let market = Market::with_subscribers(2)?;
+    let [mallory, bob] = [&market.lab.subscribers[0], &market.lab.subscribers[1]];
     let refusals = flood(mallory, 120)?;
     ensure!(refusals > 20, "{refusals} of 120 requests were too many");
     refused(&get(bob, "/session")?, 404, "no_session")?;
@@ -162,8 +160,8 @@ fn flood(from: &Subscriber, count: usize) -> Result<usize> {
 
 #[test]
 fn the_portal_is_on_the_lan_over_both_protocols_and_nowhere_else() -> Result<()> {
-    let world = World::with_subscribers(1)?;
-    let station = world.lab.subscriber();
+    let market = Market::with_subscribers(1)?;
+    let station = market.lab.subscriber();
     refused(&get(station, "/session")?, 404, "no_session")?;
     let host = "[fd77::1]:2121";
     let request =
@@ -171,7 +169,7 @@ fn the_portal_is_on_the_lan_over_both_protocols_and_nowhere_else() -> Result<()>
     let said = raw_at(station, host, request.as_bytes())?;
     ensure!(said.starts_with("HTTP/1.1 404 ") && said.contains("no_session"), "{said}");
     for address in ["10.77.0.1:2121", "10.99.0.1:2121", "[fd77::1]:2121", "[fd99::1]:2121"] {
-        let from_outside = world.lab.internet.enter(|| Ok(TcpStream::connect(address).is_ok()))?;
+        let from_outside = market.lab.internet.enter(|| Ok(TcpStream::connect(address).is_ok()))?;
         ensure!(!from_outside, "{address} answers the internet");
     }
     Ok(())
@@ -180,10 +178,10 @@ fn the_portal_is_on_the_lan_over_both_protocols_and_nowhere_else() -> Result<()>
 /// An interface that comes back is another one to the kernel.
 #[test]
 fn an_interface_that_vanished_and_came_back_has_its_portal_again() -> Result<()> {
-    let world = World::with_subscribers(2)?;
-    let station = &world.lab.subscribers[0];
+    let market = Market::with_subscribers(2)?;
+    let station = &market.lab.subscribers[0];
     refused(&get(station, "/session")?, 404, "no_session")?;
-    let gateway = &world.lab.gateway;
+    let gateway = &market.lab.gateway;
     gateway.ip("link del lan0")?;
     for words in [
         "link add lan0 type bridge mcast_snooping 0",

@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use bitmesh_core::wire::{StreamMessage, UpdateBody};
+use bitmesh_tests::payments::{Customer, HOST, Market};
 use tungstenite::handshake::client::Response;
 use tungstenite::{Message, WebSocket};
 
-use crate::bob::{Bob, HOST};
-use crate::world::World;
-
 type Socket = WebSocket<TcpStream>;
 
-fn connect(bob: &Bob) -> Result<(Socket, Response)> {
+fn connect(bob: &Customer) -> Result<(Socket, Response)> {
     let stream = bob.station.namespace.enter(|| Ok(TcpStream::connect(HOST)?))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let url = format!("ws://{HOST}/api/v1{}", bob.path("/stream"));
@@ -37,8 +35,8 @@ fn pay(socket: &mut Socket, body: &UpdateBody) -> Result<()> {
 
 #[test]
 fn a_stream_takes_updates_answers_each_and_tells_how_the_session_is() -> Result<()> {
-    let world = World::with_subscribers(1)?;
-    let mut bob = Bob::funded(&world, world.lab.subscriber(), 100_000)?;
+    let market = Market::with_subscribers(1)?;
+    let mut bob = Customer::funded(&market, market.lab.subscriber(), 100_000)?;
     let (mut socket, _) = connect(&bob)?;
     let mut sessions = 0;
     let first = bob.sign(3_000)?;
