@@ -207,10 +207,6 @@ fn a_gateway_killed_during_payments_and_its_close_closes_alone_to_the_satoshi() 
     market.chain_is("following")?;
     market.agent.ask(&["close", &id])?;
     die(&mut market.agent, &market.lab)?;
-    if market.row(&id)?["state"] == "open" {
-        // It was killed before the request was on the disk: the operator asks again.
-        market.agent.ask(&["close", &id])?;
-    }
     market.node_holds(1)?;
     let fee = expected.closed_alone(&market, &market.next_block()?, bob.signed())?;
     until("the channel is over", || Ok(market.row(&id)?["state"] == "closed_alone"))?;

@@ -34,7 +34,11 @@ fn arrives(from: &Namespace, to: &Namespace, address: IpAddr) -> Result<u64> {
 /// Whether a listener on this port of the gateway can be reached.
 fn connects(lab: &Lab, gateway: IpAddr, port: u16) -> Result<bool> {
     let address = SocketAddr::new(gateway, port);
-    let _listener = lab.gateway.enter(|| Ok(TcpListener::bind(address)?))?;
+    // The agent itself listens at the portal's port.
+    let _listener = match port {
+        PORTAL => None,
+        _ => Some(lab.gateway.enter(|| Ok(TcpListener::bind(address)?))?),
+    };
     let bob = &lab.subscriber().namespace;
     bob.enter(|| Ok(TcpStream::connect_timeout(&address, CONNECT).is_ok()))
 }
