@@ -17,7 +17,7 @@ use bitmesh_tests::objects::BITMESH;
 /// Accounts that the agent writes, over and over.
 const ACCOUNTS: u16 = 1_000;
 /// Packets of each of the three subscribers.
-const PACKETS: u32 = 3_000_000;
+const PACKETS: u32 = 10_000_000;
 /// Rounds through all accounts for each change of a tariff.
 const ROUNDS_A_CHANGE: u64 = 50;
 /// A run in which the agent wrote less than this proves nothing.
