@@ -6,7 +6,7 @@
 //! reinterpreted.
 
 /// Version of the records in this module.
-pub const ABI_VERSION: u64 = 1;
+pub const ABI_VERSION: u64 = 2;
 
 /// Entries in `meters` and in `accounts`: the subscribers that one gateway can hold.
 pub const MAX_METERS: usize = 16_384;
@@ -50,10 +50,56 @@ impl Mac {
         u64::from_ne_bytes([o[0], o[1], o[2], o[3], o[4], o[5], self.zero[0], self.zero[1]])
     }
 
+    /// The address that [`Self::word`] gives.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        let o = word.to_ne_bytes();
+        Self { octets: [o[0], o[1], o[2], o[3], o[4], o[5]], zero: [o[6], o[7]] }
+    }
+
     /// Whether the group bit (IEEE 802) is set: no station sends from such an address.
     #[must_use]
     pub const fn is_group(self) -> bool {
         self.octets[0] & 1 != 0
+    }
+}
+
+/// An IPv4 address as on the wire, aligned so that the kernel compares it as one word.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct V4Address {
+    /// The octets.
+    pub octets: [u8; 4],
+}
+
+impl V4Address {
+    /// The address as one native-endian word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self) -> u32 {
+        u32::from_ne_bytes(self.octets)
+    }
+}
+
+/// An IPv6 address as on the wire, aligned so that the kernel compares it as two words.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct V6Address {
+    /// The octets.
+    pub octets: [u8; 16],
+}
+
+impl V6Address {
+    /// The address as two native-endian words.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(self) -> [u64; 2] {
+        let o = self.octets;
+        [
+            u64::from_ne_bytes([o[0], o[1], o[2], o[3], o[4], o[5], o[6], o[7]]),
+            u64::from_ne_bytes([o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15]]),
+        ]
     }
 }
 
@@ -145,10 +191,12 @@ pub struct Lan {
     pub hook: u32,
     /// 1 if the agent added the clsact qdisc, and must remove it.
     pub made_clsact: u32,
-    /// IPv4 addresses of the interface, as on the wire; unused ones repeat the first or are 0.
-    pub ipv4: [[u8; 4]; MAX_LAN_ADDRESSES],
+    /// Always 0.
+    pub zero: u32,
+    /// IPv4 addresses of the interface; unused ones are 0.
+    pub ipv4: [V4Address; MAX_LAN_ADDRESSES],
     /// IPv6 addresses of the interface, its link-local one among them; unused ones are 0.
-    pub ipv6: [[u8; 16]; MAX_LAN_ADDRESSES],
+    pub ipv6: [V6Address; MAX_LAN_ADDRESSES],
     /// Ports of the gateway that the unpaid may reach: `protocol << 16 | port`; unused ones are 0.
     pub open_ports: [u32; MAX_OPEN_PORTS],
 }
@@ -209,7 +257,7 @@ const _: () = {
     assert!(size_of::<Tally>() == 32);
     assert!(size_of::<House>() == 16);
     assert!(size_of::<Event>() == 16);
-    assert!(size_of::<Lan>() == 12 + MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
+    assert!(size_of::<Lan>() == 16 + MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
 };
 
 #[cfg(feature = "agent")]

@@ -224,9 +224,9 @@ impl Lan {
         let mut i = 0;
         while i < MAX_LAN_ADDRESSES {
             let held = if is_v4 {
-                v4 == self.ipv4[i] && v4 != [0; 4]
+                v4 == self.ipv4[i].octets && v4 != [0; 4]
             } else {
-                *address == self.ipv6[i] && *address != [0; 16]
+                *address == self.ipv6[i].octets && *address != [0; 16]
             };
             if held {
                 return true;
@@ -317,7 +317,7 @@ mod tests {
         let frame = frame(0, 0, &bytes);
         let link = Link::parse(&frame)?;
         let mut lan = Lan::default();
-        lan.ipv6[0] = [0xfd, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        lan.ipv6[0].octets = [0xfd, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         classify_received(&frame, &link, &lan)
     }
 

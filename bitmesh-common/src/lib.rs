@@ -3,6 +3,7 @@
 //! - [`abi`]: the records in the BPF maps, laid out once for both sides.
 //! - [`money`]: what bytes and time cost, in the kernel's unit.
 //! - [`packet`]: from a frame to what it is and how many bytes of it are billed.
+//! - [`quick`]: the same for the common case, in few instructions.
 //! - [`gate`]: from a packet, a meter and an account to a verdict.
 //!
 //! Nothing here allocates, panics or does input and output: the same code runs in the kernel,
@@ -14,3 +15,5 @@ pub mod abi;
 pub mod gate;
 pub mod money;
 pub mod packet;
+pub mod quick;
+mod segments;

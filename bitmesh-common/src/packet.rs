@@ -4,6 +4,9 @@
 //! (RFC 8908 §5, `bytes-remaining`). Ethernet and VLAN headers and the padding of short frames
 //! are not billed. A super-packet of segmentation offload counts as the segments it stands for.
 
+use crate::quick::Head;
+use crate::segments;
+
 /// EtherTypes (IEEE 802 numbers).
 pub mod ethertype {
     /// IPv4.
@@ -26,14 +29,20 @@ pub mod ip_protocol {
     pub const HOP_BY_HOP: u8 = 0;
     /// Group management of IPv4.
     pub const IGMP: u8 = 2;
+    /// IPv4 in IP.
+    pub const IPV4: u8 = 4;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// IPv6 in IP.
+    pub const IPV6: u8 = 41;
     /// Routing header.
     pub const ROUTING: u8 = 43;
     /// Fragment header.
     pub const FRAGMENT: u8 = 44;
+    /// Generic routing encapsulation.
+    pub const GRE: u8 = 47;
     /// Authentication header.
     pub const AUTHENTICATION: u8 = 51;
     /// ICMPv6.
@@ -66,11 +75,15 @@ const ETHERNET_BYTES: u32 = 14;
 const VLAN_TAG_BYTES: u32 = 4;
 const IPV4_MIN_BYTES: u32 = 20;
 const IPV6_BYTES: u32 = 40;
-const UDP_BYTES: u32 = 8;
-const TCP_MIN_BYTES: u32 = 20;
 
 /// A frame that can be read at any offset, and what segmentation offload says of it.
 pub trait Frame {
+    /// Its first bytes.
+    type Head: Head;
+
+    /// The first `N` bytes or more, if they are one after the other in memory.
+    fn head<const N: usize>(&self) -> Option<Self::Head>;
+
     /// Bytes of the whole frame, from the Ethernet header on.
     fn len(&self) -> u32;
 
@@ -100,7 +113,13 @@ pub struct FrameBytes<'a> {
     pub gso_segs: u32,
 }
 
-impl Frame for FrameBytes<'_> {
+impl<'a> Frame for FrameBytes<'a> {
+    type Head = &'a [u8];
+
+    fn head<const N: usize>(&self) -> Option<&'a [u8]> {
+        if self.bytes.len() < N { None } else { Some(self.bytes) }
+    }
+
     fn len(&self) -> u32 {
         u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
     }
@@ -117,6 +136,30 @@ impl Frame for FrameBytes<'_> {
     fn gso_segs(&self) -> u32 {
         self.gso_segs
     }
+}
+
+impl Head for &[u8] {
+    fn byte<const AT: usize>(&self) -> u8 {
+        u8::from_ne_bytes(at::<AT, 1>(self))
+    }
+
+    fn half<const AT: usize>(&self) -> u16 {
+        u16::from_ne_bytes(at::<AT, 2>(self))
+    }
+
+    fn word<const AT: usize>(&self) -> u32 {
+        u32::from_ne_bytes(at::<AT, 4>(self))
+    }
+
+    fn double<const AT: usize>(&self) -> u64 {
+        u64::from_ne_bytes(at::<AT, 8>(self))
+    }
+}
+
+/// `N` bytes from `AT` on; zeros if whoever asks has not asked for so long a head.
+fn at<const AT: usize, const N: usize>(bytes: &[u8]) -> [u8; N] {
+    debug_assert!(bytes.len() >= AT + N, "beyond the head that was asked for");
+    bytes.get(AT..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
 }
 
 /// Why the bytes of a frame can't be counted. Such a frame is dropped, never passed.
@@ -231,7 +274,7 @@ impl Ip {
     }
 
     #[inline(always)]
-    fn parse_v4<F: Frame>(frame: &F, offset: u32) -> Result<Self, Unparsed> {
+    pub(crate) fn parse_v4<F: Frame>(frame: &F, offset: u32) -> Result<Self, Unparsed> {
         let Some(h) = frame.read::<20>(offset) else { return Err(Unparsed::Truncated) };
         let header_bytes = u32::from(h[0] & 0x0f) * 4;
         if h[0] >> 4 != 4 || header_bytes < IPV4_MIN_BYTES {
@@ -257,7 +300,7 @@ impl Ip {
     }
 
     #[inline(always)]
-    fn parse_v6<F: Frame>(frame: &F, offset: u32) -> Result<Self, Unparsed> {
+    pub(crate) fn parse_v6<F: Frame>(frame: &F, offset: u32) -> Result<Self, Unparsed> {
         let Some(h) = frame.read::<8>(offset) else { return Err(Unparsed::Truncated) };
         let Some(destination) = frame.read::<16>(offset + 24) else {
             return Err(Unparsed::Truncated);
@@ -329,7 +372,7 @@ impl Ip {
         let carried = frame.len().wrapping_sub(self.offset);
         let segment_bytes = frame.gso_size();
         if segment_bytes != 0 {
-            return self.segments_on_wire(frame, carried, segment_bytes);
+            return segments::on_wire(self, frame, carried, segment_bytes);
         }
         // The kernel trusts the frame where the header says nothing, and so does the gate.
         let bytes = if self.stated_bytes == 0 && !self.is_v4 { carried } else { self.stated_bytes };
@@ -337,42 +380,6 @@ impl Ip {
             return Err(Unparsed::BadLength);
         }
         Ok(OnWire { bytes: u64::from(bytes), packets: 1 })
-    }
-
-    /// Each segment repeats the network and transport headers. The length fields are not read:
-    /// BIG TCP leaves them 0.
-    #[inline(always)]
-    fn segments_on_wire<F: Frame>(
-        &self,
-        frame: &F,
-        carried: u32,
-        segment_bytes: u32,
-    ) -> Result<OnWire, Unparsed> {
-        let upper = self.upper_layer(frame)?;
-        let transport_bytes = match upper.protocol {
-            ip_protocol::UDP => UDP_BYTES,
-            ip_protocol::TCP => {
-                let Some([offset]) = frame.read::<1>(upper.offset + 12) else {
-                    return Err(Unparsed::Truncated);
-                };
-                let bytes = u32::from(offset >> 4) * 4;
-                if bytes < TCP_MIN_BYTES {
-                    return Err(Unparsed::BadHeader);
-                }
-                bytes
-            }
-            _ => return Err(Unparsed::UnknownSegments),
-        };
-        let headers = upper.offset.wrapping_sub(self.offset) + transport_bytes;
-        if carried < headers {
-            return Err(Unparsed::BadLength);
-        }
-        let segments = match frame.gso_segs() {
-            0 => segments_of(carried - headers, segment_bytes),
-            known => known,
-        };
-        let repeated = u64::from(segments - 1) * u64::from(headers);
-        Ok(OnWire { bytes: u64::from(carried) + repeated, packets: u64::from(segments) })
     }
 
     /// Finds the upper-layer header behind up to [`MAX_EXTENSION_HEADERS`] extension headers.
@@ -432,13 +439,6 @@ fn skip_extensions<F: Frame>(frame: &F, first: u8, start: u32) -> Skipped {
         seen += 1;
     }
     Skipped::TOO_DEEP
-}
-
-/// Segments of `segment_bytes` that `payload` bytes fill, at least one.
-#[inline(always)]
-fn segments_of(payload: u32, segment_bytes: u32) -> u32 {
-    let rounded_up = payload.saturating_add(segment_bytes.saturating_sub(1));
-    rounded_up.checked_div(segment_bytes).unwrap_or(1).max(1)
 }
 
 #[inline(always)]

@@ -97,25 +97,45 @@ impl<'a> Subscriber<'a> {
         direction: Direction,
         bytes: u64,
     ) -> Result<(), Denied> {
-        // SAFETY: as in `open_account`.
-        let account = unsafe { account.read_volatile() };
+        // SAFETY: as in `open_account`. Fields that are not needed are not read.
+        let (prepaid, price, rate, low_mark) = unsafe {
+            (
+                (&raw const (*account).prepaid).read_volatile(),
+                match direction {
+                    Direction::Uplink => {
+                        (&raw const (*account).uplink_msat_per_mib).read_volatile()
+                    }
+                    Direction::Downlink => {
+                        (&raw const (*account).downlink_msat_per_mib).read_volatile()
+                    }
+                },
+                (&raw const (*account).msat_per_minute).read_volatile(),
+                (&raw const (*account).low_mark).read_volatile(),
+            )
+        };
         // SAFETY: the helper has no conditions.
         let now = unsafe { bpf_ktime_get_boot_ns() };
-        let due = time_due(now.saturating_sub(account.start_ns), account.msat_per_minute);
-        let cost = bytes_cost(bytes, account.msat_per_mib(direction));
+        let due = if rate == 0 {
+            0
+        } else {
+            // SAFETY: as in `open_account`.
+            let start = unsafe { (&raw const (*account).start_ns).read_volatile() };
+            time_due(now.saturating_sub(start), rate)
+        };
+        let cost = bytes_cost(bytes, price);
         // SAFETY: `meter` is a live element of the map.
         let spent = SpentCell(unsafe { &raw mut (*meter).spent });
-        match charge(&spent, account.prepaid, due, cost) {
+        match charge(&spent, prepaid, due, cost) {
             Ok(spent) => {
                 // SAFETY: as above; the last of several CPUs wins, which is what it means.
                 unsafe { (&raw mut (*meter).last_seen_ns).write_volatile(now) };
-                if spent.saturating_add(due) >= account.low_mark {
-                    self.announce(meter, account.prepaid, EVENT_LOW);
+                if spent.saturating_add(due) >= low_mark {
+                    self.announce(meter, prepaid, EVENT_LOW);
                 }
                 Ok(())
             }
             Err(Denied::Unpaid) => {
-                self.announce(meter, account.prepaid, EVENT_EXHAUSTED);
+                self.announce(meter, prepaid, EVENT_EXHAUSTED);
                 Err(Denied::Unpaid)
             }
             Err(Denied::Contended) => Err(Denied::Contended),

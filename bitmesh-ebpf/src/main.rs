@@ -7,10 +7,11 @@
 #![no_std]
 #![no_main]
 #![allow(internal_features)]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 
 mod atomic;
 mod bill;
+mod head;
 mod maps;
 mod skb;
 mod tally;
@@ -21,6 +22,7 @@ use aya_ebpf::programs::TcContext;
 use bitmesh_common::abi::Mac;
 use bitmesh_common::gate::{Class, Direction, classify_downlink, classify_uplink};
 use bitmesh_common::packet::Link;
+use bitmesh_common::quick::{self, Billable};
 
 use crate::bill::Subscriber;
 use crate::skb::Skb;
@@ -44,13 +46,13 @@ impl From<Verdict> for i32 {
 /// Frames from the LAN.
 #[classifier]
 pub fn uplink(ctx: TcContext) -> i32 {
-    judge_uplink(&Skb::new(&ctx)).into()
+    judge_uplink(Skb::new(&ctx)).into()
 }
 
 /// Frames to the LAN.
 #[classifier]
 pub fn downlink(ctx: TcContext) -> i32 {
-    judge_downlink(&Skb::new(&ctx)).into()
+    judge_downlink(Skb::new(&ctx)).into()
 }
 
 /// What a subscriber sends: counted, never stopped.
@@ -68,11 +70,33 @@ pub fn count_received(ctx: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn judge_uplink(skb: &Skb) -> Verdict {
-    let Ok(link) = Link::parse(skb) else { return Verdict::Drop };
-    let subscriber = Subscriber::new(Mac::new(link.source), skb);
+fn judge_uplink(skb: Skb) -> Verdict {
     let Some(lan) = maps::lan() else { return Verdict::Drop };
-    match classify_uplink(skb, &link, lan) {
+    match quick::uplink(&skb, lan) {
+        Some(Billable { mac, wire }) => {
+            Subscriber::new(mac, &skb).bill(Direction::Uplink, wire.bytes, wire.packets)
+        }
+        None => long_way_up(skb),
+    }
+}
+
+#[inline(always)]
+fn judge_downlink(skb: Skb) -> Verdict {
+    if !skb.is_from_gateway()
+        && let Some(Billable { mac, wire }) = quick::downlink(&skb)
+    {
+        return Subscriber::new(mac, &skb).bill(Direction::Downlink, wire.bytes, wire.packets);
+    }
+    long_way_down(skb)
+}
+
+/// Not inlined, as is the way down: what is rare would cost the common case registers.
+#[inline(never)]
+fn long_way_up(skb: Skb) -> Verdict {
+    let Some(lan) = maps::lan() else { return Verdict::Drop };
+    let Ok(link) = Link::parse(&skb) else { return Verdict::Drop };
+    let subscriber = Subscriber::new(Mac::new(link.source), &skb);
+    match classify_uplink(&skb, &link, lan) {
         Ok(Class::Free) => Verdict::Pass,
         Ok(Class::Local) => subscriber.admit(),
         Ok(Class::Billed { bytes, packets }) => subscriber.bill(Direction::Uplink, bytes, packets),
@@ -80,11 +104,11 @@ fn judge_uplink(skb: &Skb) -> Verdict {
     }
 }
 
-#[inline(always)]
-fn judge_downlink(skb: &Skb) -> Verdict {
-    let Ok(link) = Link::parse(skb) else { return Verdict::Drop };
-    let subscriber = Subscriber::new(Mac::new(link.destination), skb);
-    match classify_downlink(skb, &link, skb.is_from_gateway()) {
+#[inline(never)]
+fn long_way_down(skb: Skb) -> Verdict {
+    let Ok(link) = Link::parse(&skb) else { return Verdict::Drop };
+    let subscriber = Subscriber::new(Mac::new(link.destination), &skb);
+    match classify_downlink(&skb, &link, skb.is_from_gateway()) {
         Ok(Class::Free) => Verdict::Pass,
         Ok(Class::Local) => subscriber.admit(),
         Ok(Class::Billed { bytes, packets }) => {

@@ -8,7 +8,10 @@ use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::programs::TcContext;
 use bitmesh_common::packet::Frame;
 
+use crate::head::Head;
+
 /// The socket buffer of a TC program, from its Ethernet header on.
+#[derive(Clone, Copy)]
 pub struct Skb {
     raw: *mut __sk_buff,
 }
@@ -42,6 +45,15 @@ impl Skb {
 }
 
 impl Frame for Skb {
+    type Head = Head;
+
+    #[inline(always)]
+    fn head<const N: usize>(&self) -> Option<Head> {
+        // SAFETY: as in `ifindex`. The verifier knows both as pointers to the packet.
+        let (start, end) = unsafe { ((*self.raw).data as usize, (*self.raw).data_end as usize) };
+        Head::checked::<N>(start, end)
+    }
+
     #[inline(always)]
     fn len(&self) -> u32 {
         // SAFETY: as in `ifindex`.

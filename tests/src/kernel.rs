@@ -154,8 +154,8 @@ impl KernelGate {
 #[must_use]
 pub fn lan() -> Lan {
     let mut lan = Lan { ifindex: 1, ..Lan::default() };
-    lan.ipv4[0] = GATEWAY_V4;
-    lan.ipv6[0] = GATEWAY_V6;
+    lan.ipv4[0].octets = GATEWAY_V4;
+    lan.ipv6[0].octets = GATEWAY_V6;
     lan.open_ports[..4].copy_from_slice(&[
         open_port(17, 53),
         open_port(17, 67),

@@ -97,7 +97,21 @@ fn super_packets() -> Vec<Case> {
     // BIG TCP: the length in the header is 0.
     let big = patched(patched(out(6).frame(&tcp(9, 5, 3_000)), 16, 0), 17, 0);
     let big6 = patched(patched(v6_frame(INTERNET_V6, 6, 64, &tcp(9, 5, 3_000)), 18, 0), 19, 0);
+    // What the kernel adds beyond 64 KiB, and takes away before the segments leave.
+    let jumbo = [&[6, 0, 0xc2, 4, 0, 0, 11, 212], &tcp(9, 5, 3_000)[..]].concat();
+    let jumbo = v6_frame(INTERNET_V6, 0, 64, &jumbo);
+    let inner4 = out(6).packet(&tcp(9, 5, 3_000));
+    let inner6 = v6(INTERNET_V6, 6, 64, &tcp(9, 5, 3_000));
+    let with_key = [&[0x20, 0, 8, 0, 0, 0, 0, 7], &inner4[..]].concat();
+    let bridged = [&[0, 0, 0x65, 0x58], &out(6).frame(&tcp(9, 5, 3_000))[..]].concat();
+    let bridged = Sent::super_packet(out(47).frame(&bridged), 1_000, 3);
     vec![
+        segments("BIG TCP with its option", jumbo, 1_000, 3, (3 * 1_060, 3)),
+        segments("IPv4 in IPv4", out(4).frame(&inner4), 1_000, 3, (3 * 1_060, 3)),
+        segments("IPv6 in IPv4", out(41).frame(&inner6), 1_000, 3, (3 * 1_080, 3)),
+        segments("IPv4 in IPv6", v6_frame(INTERNET_V6, 4, 64, &inner4), 1_000, 0, (3 * 1_080, 3)),
+        segments("GRE with a key", out(47).frame(&with_key), 1_000, 3, (3 * 1_068, 3)),
+        Case { name: "a bridge in GRE", sent: bridged, uplink: Must::Drop, downlink: Must::Drop },
         segments("TCP over IPv4", tcp4, 1_000, 3, (3 * 1_052, 3)),
         segments("last segment shorter", tcp4_short.clone(), 1_000, 3, (2_620, 3)),
         segments("segments not counted", tcp4_short, 1_000, 0, (2_620, 3)),

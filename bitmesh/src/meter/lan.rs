@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bitmesh_common::abi::{Lan, MAX_LAN_ADDRESSES};
+use bitmesh_common::abi::{Lan, MAX_LAN_ADDRESSES, V4Address, V6Address};
 use bitmesh_common::gate::open_port;
 
 use super::{LanOptions, MeterError};
@@ -44,11 +44,11 @@ pub(super) fn describe(options: &LanOptions, ifindex: u32) -> Result<Lan, MeterE
     }
     let addresses = netlink::addresses(ifindex).map_err(MeterError::Netlink)?;
     let v4 = addresses.iter().filter_map(|address| match address {
-        IpAddr::V4(v4) => Some(v4.octets()),
+        IpAddr::V4(v4) => Some(V4Address { octets: v4.octets() }),
         IpAddr::V6(_) => None,
     });
     let v6 = addresses.iter().filter_map(|address| match address {
-        IpAddr::V6(v6) => Some(v6.octets()),
+        IpAddr::V6(v6) => Some(V6Address { octets: v6.octets() }),
         IpAddr::V4(_) => None,
     });
     fill(&options.interface, "IPv4", &mut lan.ipv4, v4);
@@ -94,6 +94,6 @@ mod tests {
             LanOptions { interface: "lo".to_owned(), open_ports: vec![(17, 53), (6, 2121)] };
         let lan = describe(&options, lo).expect("the kernel answers");
         assert_eq!(lan.open_ports[..3], [17 << 16 | 53, 6 << 16 | 2121, 0]);
-        assert!(lan.ipv4.contains(&[127, 0, 0, 1]));
+        assert!(lan.ipv4.contains(&V4Address { octets: [127, 0, 0, 1] }));
     }
 }

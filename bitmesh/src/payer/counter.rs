@@ -119,11 +119,11 @@ fn lan_of(gateway: &[IpAddr]) -> Lan {
     for address in gateway {
         match address {
             IpAddr::V4(address) if v4 < MAX_LAN_ADDRESSES => {
-                lan.ipv4[v4] = address.octets();
+                lan.ipv4[v4].octets = address.octets();
                 v4 += 1;
             }
             IpAddr::V6(address) if v6 < MAX_LAN_ADDRESSES => {
-                lan.ipv6[v6] = address.octets();
+                lan.ipv6[v6].octets = address.octets();
                 v6 += 1;
             }
             // A gateway has no more addresses that it serves without a price.
@@ -145,9 +145,9 @@ mod tests {
         let v4 = (1..=9).map(|last| IpAddr::from([10, 0, 0, last]));
         let all: Vec<IpAddr> = v4.chain(["fd00::1".parse().expect("an address")]).collect();
         let lan = lan_of(&all);
-        assert_eq!(lan.ipv4[3], [10, 0, 0, 4]);
-        assert_eq!(lan.ipv6[0][..2], [0xfd, 0]);
-        assert_eq!(lan.ipv6[1], [0; 16]);
+        assert_eq!(lan.ipv4[3].octets, [10, 0, 0, 4]);
+        assert_eq!(lan.ipv6[0].octets[..2], [0xfd, 0]);
+        assert_eq!(lan.ipv6[1].octets, [0; 16]);
         assert_eq!(lan.open_ports[..3], [17 << 16 | 67, 17 << 16 | 547, 0]);
     }
 }
