@@ -45,6 +45,8 @@ pub struct Billable {
     pub mac: Mac,
     /// What it is on the wire.
     pub wire: OnWire,
+    /// IANA number of the protocol that it carries.
+    pub protocol: u8,
 }
 
 /// A frame that came in from the LAN.
@@ -57,7 +59,7 @@ pub fn uplink<F: Frame>(frame: &F, lan: &Lan) -> Option<Billable> {
         if head.byte::<30>() >= V4_FIRST_GROUP || holds_v4(lan, head.word::<30>()) {
             return None;
         }
-        return Some(Billable { mac, wire: v4(frame, &head)? });
+        return Some(Billable { mac, wire: v4(frame, &head)?, protocol: head.byte::<23>() });
     }
     if kind == ethertype::IPV6.to_be() {
         let head = frame.head::<V6_HEAD>()?;
@@ -65,7 +67,7 @@ pub fn uplink<F: Frame>(frame: &F, lan: &Lan) -> Option<Billable> {
         if head.byte::<38>() == V6_GROUP || holds_v6(lan, destination) {
             return None;
         }
-        return Some(Billable { mac, wire: v6(frame, &head)? });
+        return Some(Billable { mac, wire: v6(frame, &head)?, protocol: head.byte::<20>() });
     }
     None
 }
@@ -77,11 +79,11 @@ pub fn downlink<F: Frame>(frame: &F) -> Option<Billable> {
     let mac = mac::<0, 4, _>(&head);
     let kind = head.half::<12>();
     if kind == ethertype::IPV4.to_be() {
-        return Some(Billable { mac, wire: v4(frame, &head)? });
+        return Some(Billable { mac, wire: v4(frame, &head)?, protocol: head.byte::<23>() });
     }
     if kind == ethertype::IPV6.to_be() {
         let head = frame.head::<V6_HEAD>()?;
-        return Some(Billable { mac, wire: v6(frame, &head)? });
+        return Some(Billable { mac, wire: v6(frame, &head)?, protocol: head.byte::<20>() });
     }
     None
 }

@@ -10,7 +10,7 @@ use bitmesh_common::money::{bytes_cost, time_due};
 use crate::Verdict;
 use crate::atomic::{SpentCell, add};
 use crate::maps::{ACCOUNTS, EVENTS, METERS, STRANGERS};
-use crate::skb::Skb;
+use crate::place::Place;
 
 /// One Ethernet header too much, for the twin that every counting test must catch.
 const MISCOUNT_BYTES: u64 = if cfg!(feature = "miscount") { 14 } else { 0 };
@@ -19,15 +19,29 @@ const MISCOUNT_BYTES: u64 = if cfg!(feature = "miscount") { 14 } else { 0 };
 const NO_EXIST: u64 = 1;
 
 /// Whoever a frame is from or for.
-pub struct Subscriber<'a> {
+pub struct Subscriber<'a, P> {
     mac: Mac,
-    skb: &'a Skb,
+    place: &'a P,
 }
 
-impl<'a> Subscriber<'a> {
+impl<'a, P: Place> Subscriber<'a, P> {
     #[inline(always)]
-    pub fn new(mac: Mac, skb: &'a Skb) -> Self {
-        Self { mac, skb }
+    pub fn new(mac: Mac, place: &'a P) -> Self {
+        Self { mac, place }
+    }
+
+    /// Charges the bytes and counts them, if there is an account that covers them. If not, nothing
+    /// has changed.
+    #[inline(always)]
+    pub fn charge(&self, direction: Direction, bytes: u64, packets: u64) -> bool {
+        let Some(meter) = METERS.get_ptr_mut(self.mac) else { return false };
+        let Some(account) = self.open_account(meter) else { return false };
+        let bytes = bytes + MISCOUNT_BYTES;
+        let paid = self.pay(meter, account, direction, bytes).is_ok();
+        if paid {
+            count(meter, direction, bytes, packets);
+        }
+        paid
     }
 
     /// Charges the bytes and passes them, or drops them.
@@ -169,7 +183,7 @@ impl<'a> Subscriber<'a> {
             unsafe {
                 add(&raw mut (*stranger).dropped, 1);
                 (*stranger).last_seen_ns = now;
-                (*stranger).ifindex = self.skb.ifindex();
+                (*stranger).ifindex = self.place.ifindex();
             }
             return Verdict::Drop;
         }
@@ -178,7 +192,7 @@ impl<'a> Subscriber<'a> {
                 first_seen_ns: now,
                 last_seen_ns: now,
                 dropped: 1,
-                ifindex: self.skb.ifindex(),
+                ifindex: self.place.ifindex(),
                 zero: 0,
             };
             if STRANGERS.insert(self.mac, stranger, NO_EXIST).is_ok() {
@@ -192,8 +206,8 @@ impl<'a> Subscriber<'a> {
     #[inline(always)]
     fn tell(&self, kind: u32) {
         #[cfg(feature = "log")]
-        aya_log_ebpf::info!(self.skb.context(), "event {} of {:mac}", kind, self.mac.octets);
-        let _ = EVENTS.output(Event { mac: self.mac, kind, ifindex: self.skb.ifindex() }, 0);
+        aya_log_ebpf::info!(self.place.context(), "event {} of {:mac}", kind, self.mac.octets);
+        let _ = EVENTS.output(Event { mac: self.mac, kind, ifindex: self.place.ifindex() }, 0);
     }
 }
 

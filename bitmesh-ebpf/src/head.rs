@@ -2,7 +2,10 @@
 
 use core::arch::asm;
 
-use bitmesh_common::quick;
+use bitmesh_common::quick::{self, Head as _};
+
+/// Bytes of a note that one program leaves for the next, in front of the frame.
+pub const NOTE_BYTES: usize = 8;
 
 /// A packet whose first bytes were compared with its end, which is what the verifier asks for.
 #[derive(Clone, Copy)]
@@ -16,6 +19,12 @@ impl Head {
     pub fn checked<const N: usize>(start: usize, end: usize) -> Option<Self> {
         if start + N > end { None } else { Some(Self { start }) }
     }
+}
+
+/// What an earlier program has left in front of the frame; 0 if it has left nothing.
+#[inline(always)]
+pub fn note(start: usize, frame: usize) -> u64 {
+    Head::checked::<NOTE_BYTES>(start, frame).map_or(0, |head| head.double::<0>())
 }
 
 /// Headers are not aligned, and BPF has loads that need not be. Rust has no such load: it would

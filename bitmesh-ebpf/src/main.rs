@@ -13,19 +13,22 @@ mod atomic;
 mod bill;
 mod head;
 mod maps;
+mod place;
 mod skb;
 mod tally;
+mod xdp;
 
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::macros::classifier;
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use bitmesh_common::abi::Mac;
 use bitmesh_common::gate::{Class, Direction, classify_downlink, classify_uplink};
-use bitmesh_common::packet::Link;
+use bitmesh_common::packet::{Link, ip_protocol};
 use bitmesh_common::quick::{self, Billable};
 
 use crate::bill::Subscriber;
 use crate::skb::Skb;
+use crate::xdp::Xdp;
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,16 @@ pub fn uplink(ctx: TcContext) -> i32 {
     judge_uplink(Skb::new(&ctx)).into()
 }
 
+/// Frames from the LAN, in the driver: charges what is common and paid for, and drops what can't
+/// be. The rest is left to `uplink`, which stands behind it.
+#[xdp(frags)]
+pub fn uplink_first(ctx: XdpContext) -> u32 {
+    match judge_first(Xdp::new(&ctx)) {
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Drop => xdp_action::XDP_DROP,
+    }
+}
+
 /// Frames to the LAN.
 #[classifier]
 pub fn downlink(ctx: TcContext) -> i32 {
@@ -70,10 +83,36 @@ pub fn count_received(ctx: TcContext) -> i32 {
 }
 
 #[inline(always)]
+fn judge_first(xdp: Xdp) -> Verdict {
+    let Some(lan) = maps::lan() else { return Verdict::Drop };
+    let Some(Billable { mac, wire, protocol }) = quick::uplink(&xdp, lan) else {
+        return Verdict::Pass;
+    };
+    let Some(note) = xdp.note() else { return Verdict::Pass };
+    let subscriber = Subscriber::new(mac, &xdp);
+    let verdict = if protocol == ip_protocol::TCP {
+        // The unpaid may be led to the portal, which takes a socket buffer.
+        if !subscriber.charge(Direction::Uplink, wire.bytes, wire.packets) {
+            return Verdict::Pass;
+        }
+        Verdict::Pass
+    } else {
+        subscriber.bill(Direction::Uplink, wire.bytes, wire.packets)
+    };
+    if verdict == Verdict::Pass {
+        note.write(maps::judged());
+    }
+    verdict
+}
+
+#[inline(always)]
 fn judge_uplink(skb: Skb) -> Verdict {
+    if maps::judged() != 0 && skb.note() == maps::judged() {
+        return Verdict::Pass;
+    }
     let Some(lan) = maps::lan() else { return Verdict::Drop };
     match quick::uplink(&skb, lan) {
-        Some(Billable { mac, wire }) => {
+        Some(Billable { mac, wire, .. }) => {
             Subscriber::new(mac, &skb).bill(Direction::Uplink, wire.bytes, wire.packets)
         }
         None => long_way_up(skb),
@@ -83,7 +122,7 @@ fn judge_uplink(skb: Skb) -> Verdict {
 #[inline(always)]
 fn judge_downlink(skb: Skb) -> Verdict {
     if !skb.is_from_gateway()
-        && let Some(Billable { mac, wire }) = quick::downlink(&skb)
+        && let Some(Billable { mac, wire, .. }) = quick::downlink(&skb)
     {
         return Subscriber::new(mac, &skb).bill(Direction::Downlink, wire.bytes, wire.packets);
     }

@@ -48,6 +48,17 @@ pub static GRACE: ArrayOfMaps<Array<u64, 1>, 1> = ArrayOfMaps::new();
 #[unsafe(no_mangle)]
 static LAN_INDEX: Global<u32> = Global::new(0);
 
+/// What the XDP program notes on a frame that it has passed, if there is one in front of this copy
+/// of the programs; else 0. A random number: nobody else can write it on a frame.
+#[unsafe(no_mangle)]
+static JUDGED: Global<u64> = Global::new(0);
+
+/// See [`JUDGED`].
+#[inline(always)]
+pub fn judged() -> u64 {
+    JUDGED.load()
+}
+
 /// The LAN interface of this copy of the programs.
 #[inline(always)]
 pub fn lan() -> Option<&'static Lan> {

@@ -8,7 +8,8 @@ use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::programs::TcContext;
 use bitmesh_common::packet::Frame;
 
-use crate::head::Head;
+use crate::head::{self, Head};
+use crate::place::Place;
 
 /// The socket buffer of a TC program, from its Ethernet header on.
 #[derive(Clone, Copy)]
@@ -22,18 +23,12 @@ impl Skb {
         Self { raw: ctx.as_ptr().cast() }
     }
 
-    /// The context itself, for the log.
-    #[cfg(feature = "log")]
+    /// What an XDP program has noted on the frame; 0 if nothing.
     #[inline(always)]
-    pub fn context(&self) -> TcContext {
-        TcContext::new(self.raw)
-    }
-
-    /// The interface whose hook this is.
-    #[inline(always)]
-    pub fn ifindex(&self) -> u32 {
-        // SAFETY: the kernel passes a valid context, and translates every load from it.
-        unsafe { (*self.raw).ifindex }
+    pub fn note(&self) -> u64 {
+        // SAFETY: as in `ifindex`. The verifier knows both as pointers to the packet.
+        let (note, frame) = unsafe { ((*self.raw).data_meta as usize, (*self.raw).data as usize) };
+        head::note(note, frame)
     }
 
     /// Whether no interface received it: the gateway made it.
@@ -41,6 +36,23 @@ impl Skb {
     pub fn is_from_gateway(&self) -> bool {
         // SAFETY: as in `ifindex`.
         unsafe { (*self.raw).ingress_ifindex == 0 }
+    }
+}
+
+impl Place for Skb {
+    #[cfg(feature = "log")]
+    type Context = TcContext;
+
+    #[cfg(feature = "log")]
+    #[inline(always)]
+    fn context(&self) -> TcContext {
+        TcContext::new(self.raw)
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: the kernel passes a valid context, and translates every load from it.
+        unsafe { (*self.raw).ifindex }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, MapData};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bitmesh_common::abi::{Account, Lan, Mac, Meter};
 use bitmesh_common::gate::{Direction, open_port};
@@ -16,6 +16,12 @@ const CONTEXT_BYTES: usize = 184;
 const INGRESS_IFINDEX: usize = 36;
 const GSO_SEGS: usize = 164;
 const GSO_SIZE: usize = 176;
+
+/// The XDP program.
+const FIRST: &str = "uplink_first";
+/// What it says (linux/bpf.h).
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
 
 /// What a program said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +79,9 @@ impl KernelGate {
                 object.program_mut(name).expect("a program").try_into().expect("for TC");
             program.load().expect("the verifier agrees");
         }
+        let first: &mut Xdp =
+            object.program_mut(FIRST).expect("a program").try_into().expect("for XDP");
+        first.load().expect("the verifier agrees");
         let meters = object.take_map("meters").expect("a map");
         let accounts = object.take_map("accounts").expect("a map");
         Self {
@@ -94,6 +103,24 @@ impl KernelGate {
         self.accounts.set(slot, account, 0).expect("the map can be written");
         let meter = Meter { slot, ..Meter::default() };
         self.meters.insert(mac, meter, 0).expect("the map can be written");
+    }
+
+    /// Runs the XDP program on a frame, once.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel refuses to run it.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "as above")]
+    pub fn run_first(&self, frame: &[u8]) -> Said {
+        let program: &Xdp =
+            self.object.program(FIRST).expect("a program").try_into().expect("for XDP");
+        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() };
+        match program.test_run(options).expect("the kernel runs it").return_value {
+            XDP_PASS => Said::Pass,
+            XDP_DROP => Said::Drop,
+            other => Said::Other(other),
+        }
     }
 
     /// What the meter says.

@@ -115,6 +115,19 @@ fn clsact_stops_at_the_same_packet_as_tcx() -> Result<()> {
 }
 
 #[test]
+fn xdp_in_front_stops_at_the_same_packet_as_tcx() -> Result<()> {
+    udp_is_cut_off(&settings(Program::True, "xdp"), Way::Up, false)?;
+    udp_is_cut_off(&settings(Program::True, "xdp"), Way::Up, true)?;
+    udp_is_cut_off(&settings(Program::True, "xdp"), Way::Down, false)?;
+    tcp_is_cut_off(&settings(Program::True, "xdp"))
+}
+
+#[test]
+fn xdp_in_front_that_miscounts_by_one_header_is_caught() -> Result<()> {
+    must_be_caught(udp_is_cut_off(&settings(Program::Miscounting, "xdp"), Way::Up, false))
+}
+
+#[test]
 fn a_tcp_download_in_super_packets_never_gets_more_than_is_paid_for() -> Result<()> {
     tcp_is_cut_off(&settings(Program::True, "auto"))?;
     tcp_is_cut_off(&settings(Program::True, "clsact"))

@@ -71,9 +71,9 @@ fn billable(class: Result<Class, crate::packet::Unparsed>) -> Option<OnWire> {
 fn the_common_packet_is_quick() {
     let bytes = v4_frame([198, 51, 100, 7]);
     let wire = OnWire { bytes: 30, packets: 1 };
-    let up = Billable { mac: Mac::new([2, 0, 0, 0, 0, 2]), wire };
+    let up = Billable { mac: Mac::new([2, 0, 0, 0, 0, 2]), wire, protocol: 17 };
     assert_eq!(uplink(&plain(&bytes), &lan()), Some(up));
-    let down = Billable { mac: Mac::new([2, 0, 0, 0, 0, 1]), wire };
+    let down = Billable { mac: Mac::new([2, 0, 0, 0, 0, 1]), wire, protocol: 17 };
     assert_eq!(downlink(&plain(&bytes)), Some(down));
 }
 

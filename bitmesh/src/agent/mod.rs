@@ -109,6 +109,7 @@ fn options(config: &Config, object: &'static [u8]) -> MeterOptions {
             Hook::Auto => HookChoice::Auto,
             Hook::Tcx => HookChoice::Tcx,
             Hook::Clsact => HookChoice::Clsact,
+            Hook::Xdp => HookChoice::Xdp,
         },
         lans: config.lans.iter().map(lan_options).collect(),
         object,

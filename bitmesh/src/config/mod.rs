@@ -64,6 +64,8 @@ pub enum Hook {
     Tcx,
     /// clsact only.
     Clsact,
+    /// XDP in the driver for what comes in from the LAN, and as `Auto` behind it.
+    Xdp,
 }
 
 /// A LAN interface to be metered.

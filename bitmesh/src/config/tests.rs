@@ -55,6 +55,8 @@ fn every_key_is_taken() {
     )
     .expect("valid");
     assert_eq!(config.hook, Hook::Clsact);
+    let xdp = parse(&format!("hook = \"xdp\"\n{SMALLEST}"));
+    assert_eq!(xdp.expect("it can be chosen").hook, Hook::Xdp);
     let first = Lan {
         interface: "br-lan".into(),
         portal_port: 80,
@@ -119,8 +121,8 @@ fn a_value_of_the_wrong_kind_is_refused_with_its_line_and_key() {
 #[test]
 fn a_value_out_of_its_range_is_refused_with_its_line() {
     refused(
-        "hook = \"xdp\"\n",
-        "gateway.toml:1: `hook` can't be `xdp`: use one of `auto`, `tcx`, `clsact`",
+        "hook = \"nft\"\n",
+        "gateway.toml:1: `hook` can't be `nft`: use one of `auto`, `tcx`, `clsact`, `xdp`",
     );
     refused(
         "\n\nsocket = \"here\"\n",

@@ -11,7 +11,7 @@ use aya::programs::{
 use bitmesh_common::abi::{HOOK_CLSACT, HOOK_TCX, Lan};
 
 use super::home::Home;
-use super::{HookChoice, MeterError, error::describe};
+use super::{HookChoice, MeterError, error::describe, first};
 use crate::netlink;
 
 /// The programs and where each goes.
@@ -58,7 +58,7 @@ pub(super) fn attach(
         program(object, name)?.load().map_err(|e| MeterError::Load(describe(&e)))?;
     }
     let wanted = match choice {
-        HookChoice::Auto => lan.hook,
+        HookChoice::Auto | HookChoice::Xdp => lan.hook,
         HookChoice::Tcx => HOOK_TCX,
         HookChoice::Clsact => HOOK_CLSACT,
     };
@@ -142,7 +142,7 @@ fn replace_tcx(
     }
 }
 
-fn is_gone(error: &io::Error) -> bool {
+pub(super) fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::NOLINK.raw_os_error())
 }
 
@@ -186,6 +186,9 @@ fn clsact_link(interface: &str, at: TcAttachType) -> io::Result<SchedClassifierL
 pub(super) fn detach(home: &Home, lan: &Lan) -> Result<Vec<String>, MeterError> {
     let mut done = Vec::new();
     let Some(interface) = netlink::ifname(lan.ifindex) else { return Ok(done) };
+    if first::detach(home, &interface)? {
+        done.push(format!("uplink program on {interface} (xdp)"));
+    }
     for (name, at) in PROGRAMS {
         let pin = home.link_pin(&interface, name);
         if pin.exists() {

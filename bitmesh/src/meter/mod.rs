@@ -12,6 +12,7 @@ mod accounts;
 mod attach;
 mod convert;
 mod error;
+mod first;
 mod home;
 mod lan;
 mod object;
@@ -50,6 +51,8 @@ pub enum HookChoice {
     Tcx,
     /// clsact only.
     Clsact,
+    /// XDP in the driver, and as `Auto` behind it.
+    Xdp,
 }
 
 /// A LAN interface to be metered.
@@ -80,7 +83,7 @@ pub struct MeterOptions {
 pub struct AttachmentView {
     /// Its name.
     pub interface: String,
-    /// `tcx` or `clsact`.
+    /// `tcx` or `clsact`, with `xdp + ` before it if XDP is in front.
     pub hook: String,
 }
 
@@ -141,7 +144,7 @@ impl Meters {
         options: &MeterOptions,
     ) -> Result<Self, MeterError> {
         // One copy of the programs makes the maps; each interface then gets a copy of its own.
-        let mut maps = load(&home, options.object, 0)?;
+        let mut maps = load(&home, options.object, 0, 0)?;
         let house = match adopted {
             Some(house) => house,
             None => found(&mut maps)?,
@@ -196,7 +199,11 @@ impl Meters {
             lan.hook = held[index].hook;
             lan.made_clsact = held[index].made_clsact;
             self.write_lan(index, lan)?;
-            let mut object = load(&self.home, self.options.object, index as u32)?;
+            let xdp = self.options.hook == HookChoice::Xdp;
+            let had_xdp = first::is_attached(&self.home, &options.interface);
+            // A frame may still be between both programs when the one in front goes.
+            let judged = if xdp || had_xdp { self.house.epoch } else { 0 };
+            let mut object = load(&self.home, self.options.object, index as u32, judged)?;
             #[cfg(feature = "ebpf-log")]
             match aya_log::EbpfLogger::init(&mut object) {
                 Ok(logger) => self.loggers.push(logger),
@@ -208,6 +215,11 @@ impl Meters {
             lan.made_clsact = u32::from(how.made_clsact);
             self.write_lan(index, lan)?;
             held[index] = lan;
+            if xdp {
+                first::attach(&self.home, &mut object, &options.interface)?;
+            } else if first::detach(&self.home, &options.interface)? {
+                tracing::info!(interface = options.interface, "XDP is no longer in front");
+            }
         }
         Ok(())
     }
@@ -363,12 +375,12 @@ impl Meters {
     pub fn attachments(&self) -> Result<Vec<AttachmentView>, MeterError> {
         let held = self.read_lans()?;
         let used = held.iter().filter(|lan| lan.ifindex != 0);
-        Ok(used
-            .map(|lan| AttachmentView {
-                interface: netlink::ifname(lan.ifindex).unwrap_or_else(|| "(gone)".to_owned()),
-                hook: attach::hook_name(lan.hook).to_owned(),
-            })
-            .collect())
+        let view = |lan: &Lan| {
+            let interface = netlink::ifname(lan.ifindex).unwrap_or_else(|| "(gone)".to_owned());
+            let front = if first::is_attached(&self.home, &interface) { "xdp + " } else { "" };
+            AttachmentView { interface, hook: format!("{front}{}", attach::hook_name(lan.hook)) }
+        };
+        Ok(used.map(view).collect())
     }
 
     /// The next hint of the kernel, if there is one.
