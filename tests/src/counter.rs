@@ -59,6 +59,16 @@ impl Counter {
         Self::make(namespace, device, "egress", "daddr", to, ETHERNET_BYTES)
     }
 
+    /// Counts super-packets that come in with more bytes than this.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `nft` does.
+    pub fn arriving_larger_than(namespace: &Namespace, device: &str, bytes: u32) -> Result<Self> {
+        let rule = format!("meta length > {bytes} counter name seen\n");
+        Self::with_rules(namespace, device, "ingress", &rule, 0)
+    }
+
     fn make(
         namespace: &Namespace,
         device: &str,
@@ -67,7 +77,6 @@ impl Counter {
         networks: &[&str],
         extra_bytes: u64,
     ) -> Result<Self> {
-        let table = format!("count{}", TABLES.fetch_add(1, Ordering::Relaxed));
         let rules: String = networks
             .iter()
             .map(|network| {
@@ -75,6 +84,17 @@ impl Counter {
                 format!("{family} {field} {network} counter name seen\n")
             })
             .collect();
+        Self::with_rules(namespace, device, hook, &rules, extra_bytes)
+    }
+
+    fn with_rules(
+        namespace: &Namespace,
+        device: &str,
+        hook: &str,
+        rules: &str,
+        extra_bytes: u64,
+    ) -> Result<Self> {
+        let table = format!("count{}", TABLES.fetch_add(1, Ordering::Relaxed));
         let rules = format!(
             "table netdev {table} {{\ncounter seen {{ }}\nchain at_{hook} {{\n\
              type filter hook {hook} device \"{device}\" priority 0; policy accept;\n{rules}}}\n}}\n"

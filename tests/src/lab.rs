@@ -28,6 +28,8 @@ pub const ETH: &str = "eth0";
 
 /// The gateway's address on the LAN.
 pub const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
+/// The gateway's MAC address on the LAN.
+pub const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0x77, 1];
 /// A server on the internet.
 pub const SERVER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 2));
 /// The same server.
@@ -35,6 +37,9 @@ pub const SERVER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0,
 
 /// Where the packets come from and go to that cross the gateway.
 pub const INTERNET: [&str; 2] = ["10.99.0.2/32", "fd99::2/128"];
+
+/// What makes a device cut super-packets before it sends, as `ethtool -K` takes it.
+pub const SEGMENTS: &str = "tso off gso off tx-udp-segmentation off tx-gso-list off";
 
 /// Subscribers in one lab, at most: their addresses end in 10 and more.
 pub const MAX_SUBSCRIBERS: u8 = 64;
@@ -191,8 +196,13 @@ impl Lab {
         self.gateway.sysctl("ipv6/conf/all/forwarding", "1")
     }
 
-    /// The kernel may take a second until a new cable carries IPv6.
-    fn wait_until_it_carries(&self) -> Result<()> {
+    /// Waits until each subscriber reaches the internet: the kernel may take a second until a new
+    /// cable carries IPv6. An agent must not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one does not.
+    pub fn wait_until_it_carries(&self) -> Result<()> {
         for server in [SERVER_V4, SERVER_V6] {
             let listener = self.internet.enter(|| Ok(TcpListener::bind((server, 0))?))?;
             let address = listener.local_addr()?;
@@ -232,13 +242,14 @@ impl Lab {
     /// Fails if `ethtool` does.
     pub fn real_segments(&self) -> Result<()> {
         for device in self.lan_devices() {
-            self.gateway.offloads(&device, "tso off gso off")?;
+            self.gateway.offloads(&device, SEGMENTS)?;
         }
-        self.gateway.offloads(WAN, "tso off gso off")
+        self.gateway.offloads(WAN, SEGMENTS)
     }
 
     /// The devices of the gateway whose far end is a subscriber.
-    fn lan_devices(&self) -> Vec<String> {
+    #[must_use]
+    pub fn lan_devices(&self) -> Vec<String> {
         if self.subscribers.len() == 1 {
             return vec![LAN.to_owned()];
         }
