@@ -1,7 +1,7 @@
 //! Real traffic of every kind, each way the stack can carry it: the meter and a count that BitMesh
 //! has no part in agree to the byte.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bitmesh_common::abi::Meter;
 use bitmesh_tests::agent::{Agent, Program, Settings, Tariff};
 use bitmesh_tests::counter::{Counter, Counts};
@@ -134,8 +134,8 @@ fn once(row: &Row, program: Program) -> Result<bool> {
     std::thread::scope(|threads| {
         let start = |one| threads.spawn(move || everything(lab_ref, one, share));
         let each: Vec<_> = lab.subscribers.iter().map(start).collect();
-        let joined = each.into_iter().map(|one| one.join().expect("traffic does not panic"));
-        joined.collect::<Result<()>>()
+        let panicked = |_| anyhow!("the traffic panicked");
+        each.into_iter().try_for_each(|one| one.join().map_err(panicked)?)
     })?;
     let mut delivered = Counts::default();
     let pins = agent.pins()?;
