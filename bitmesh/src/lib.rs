@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod doctor;
+pub mod fence;
 pub mod mac;
 pub mod meter;
 mod netlink;

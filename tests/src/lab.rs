@@ -82,6 +82,18 @@ impl Subscriber {
         IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, ((digits / 10) << 4) | (digits % 10)))
     }
 
+    /// Brings its end of the cable up, with its addresses.
+    fn configure(&self) -> Result<()> {
+        let Self { namespace, .. } = self;
+        namespace.ip(&format!("link set eth0 address {} up", self.mac_text()))?;
+        quiet(namespace, ETH)?;
+        namespace.ip(&format!("addr add {}/24 dev eth0", self.v4()))?;
+        namespace.ip(&format!("addr add {}/64 dev eth0 nodad", self.v6()))?;
+        namespace.ip("route add default via 10.77.0.1")?;
+        namespace.ip("route add default via fd77::1")?;
+        Ok(())
+    }
+
     /// Counts what arrives from the internet. Segments are real ones if [`Lab::real_segments`] was
     /// called.
     ///
@@ -152,14 +164,28 @@ impl Lab {
     }
 
     fn connect_lan(&self) -> Result<()> {
-        let bridged = self.subscribers.len() > 1;
-        if bridged {
-            self.gateway.ip("link add lan0 type bridge mcast_snooping 0")?;
-        }
         for subscriber in &self.subscribers {
-            let port = if bridged { format!("port{}", subscriber.number) } else { LAN.to_owned() };
-            self.cable(&port, &subscriber.namespace)?;
-            if bridged {
+            self.cable(&self.port_of(subscriber), &subscriber.namespace)?;
+            subscriber.configure()?;
+        }
+        self.make_lan()
+    }
+
+    fn is_bridged(&self) -> bool {
+        self.subscribers.len() > 1
+    }
+
+    /// The gateway's device at the other end of a subscriber's cable.
+    fn port_of(&self, subscriber: &Subscriber) -> String {
+        if self.is_bridged() { format!("port{}", subscriber.number) } else { LAN.to_owned() }
+    }
+
+    /// Makes the bridge, if there is one, and gives the LAN interface its addresses.
+    fn make_lan(&self) -> Result<()> {
+        if self.is_bridged() {
+            self.gateway.ip("link add lan0 type bridge mcast_snooping 0")?;
+            for subscriber in &self.subscribers {
+                let port = self.port_of(subscriber);
                 self.gateway.ip(&format!("link set {port} master lan0 up"))?;
             }
         }
@@ -167,16 +193,25 @@ impl Lab {
         quiet(&self.gateway, LAN)?;
         self.gateway.ip("addr add 10.77.0.1/24 dev lan0")?;
         self.gateway.ip("addr add fd77::1/64 dev lan0 nodad")?;
-        for subscriber in &self.subscribers {
-            let Subscriber { namespace, .. } = subscriber;
-            namespace.ip(&format!("link set eth0 address {} up", subscriber.mac_text()))?;
-            quiet(namespace, ETH)?;
-            namespace.ip(&format!("addr add {}/24 dev eth0", subscriber.v4()))?;
-            namespace.ip(&format!("addr add {}/64 dev eth0 nodad", subscriber.v6()))?;
-            namespace.ip("route add default via 10.77.0.1")?;
-            namespace.ip("route add default via fd77::1")?;
-        }
         Ok(())
+    }
+
+    /// Takes the LAN interface away: the cable, or the bridge.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `ip` does.
+    pub fn unplug(&self) -> Result<()> {
+        self.gateway.ip("link del lan0").map(drop)
+    }
+
+    /// Brings the LAN interface back under its name: another device, with another index.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `ip` does.
+    pub fn plug(&self) -> Result<()> {
+        if self.is_bridged() { self.make_lan() } else { self.connect_lan() }
     }
 
     fn connect_wan(&self) -> Result<()> {
@@ -250,10 +285,7 @@ impl Lab {
     /// The devices of the gateway whose far end is a subscriber.
     #[must_use]
     pub fn lan_devices(&self) -> Vec<String> {
-        if self.subscribers.len() == 1 {
-            return vec![LAN.to_owned()];
-        }
-        self.subscribers.iter().map(|subscriber| format!("port{}", subscriber.number)).collect()
+        self.subscribers.iter().map(|subscriber| self.port_of(subscriber)).collect()
     }
 
     /// Counts what arrives at the internet from one subscriber: what the gate let through.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::chain::ChainError;
 use crate::control::ControlError;
+use crate::fence::FenceError;
 use crate::meter::MeterError;
 use crate::portal::PortalError;
 use crate::seed::SeedError;
@@ -37,6 +38,15 @@ pub enum AgentError {
     /// The kernel.
     #[error(transparent)]
     Meter(#[from] MeterError),
+    /// The fence behind the gate.
+    #[error(transparent)]
+    Fence(#[from] FenceError),
+    /// There is no fence, and the configuration does not allow that.
+    #[error(
+        "nothing would close a LAN interface that comes back while no agent runs: {0}; or set \
+         `allow_bypass = true`"
+    )]
+    NoFence(String),
     /// The books do not add up.
     #[error(transparent)]
     Books(#[from] bitmesh_core::RestoreError),

@@ -14,17 +14,18 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use super::chain::{ChainWorker, News};
+use super::guard::Guard;
 use super::requests::{Grant, Requests, shown, tariff_of};
-use super::{AgentError, book, now};
+use super::{AgentError, book, guard, now};
 use crate::chain::Cursor;
 use crate::config::Config;
-use crate::control::{Asked, Attachment, ChainState, ChainStatus, Request, Response, Status};
-use crate::meter::{MeterError, Meters};
+use crate::control::{Asked, ChainState, ChainStatus, Request, Response, Status};
+use crate::meter::{AttachmentView, MeterError, Meters};
 use crate::portal;
 use crate::store::{Full, Report, Writer};
 
-/// The addresses of the LAN interfaces are read anew this often.
-const REFRESH_ADDRESSES_EVERY: Duration = Duration::from_secs(5);
+/// The LAN interfaces are looked at anew this often, if nothing was heard of them.
+const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 /// The core hears of the time at least this often: timers stand still while a machine sleeps.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
@@ -40,6 +41,7 @@ pub(super) struct EventLoop {
     pub(super) config: Config,
     pub(super) gateway: Gateway,
     meters: Meters,
+    guard: Guard,
     writer: Writer,
     heard: Heard,
     /// The thread that follows the chain, if channels are sold.
@@ -87,7 +89,7 @@ impl EventLoop {
     pub(super) fn new(
         config: Config,
         gateway: Gateway,
-        meters: Meters,
+        (meters, guard): (Meters, Guard),
         writer: Writer,
         heard: Heard,
         chain: Option<ChainWorker>,
@@ -99,6 +101,7 @@ impl EventLoop {
             config,
             gateway,
             meters,
+            guard,
             writer,
             heard,
             chain_status: chain.is_some().then_some(ChainStatus {
@@ -121,7 +124,7 @@ impl EventLoop {
     /// Runs until a signal comes.
     pub(super) async fn run(mut self) -> Result<(), AgentError> {
         self.announce()?;
-        let mut refresh = interval(REFRESH_ADDRESSES_EVERY);
+        let mut refresh = interval(REFRESH_EVERY);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.carry_out()?;
         if let Some(chain) = &self.chain {
@@ -143,6 +146,10 @@ impl EventLoop {
                     ready.map_err(AgentError::Runtime)?.clear_ready();
                     Woken::Event
                 }
+                stirred = self.guard.stirred() => {
+                    stirred?;
+                    Woken::Refresh
+                }
                 _ = refresh.tick() => Woken::Refresh,
                 Some(news) = self.heard.news.recv() => Woken::News(news),
                 Some(asked) = self.heard.asked.recv() => Woken::Asked(asked),
@@ -158,9 +165,10 @@ impl EventLoop {
 
     fn announce(&self) -> Result<(), AgentError> {
         let gate = if self.meters.is_new() { "new" } else { "taken over" };
-        for attachment in self.meters.attachments()? {
-            let (interface, hook) = (attachment.interface, attachment.hook);
-            tracing::info!(%interface, %hook, gate, "metering");
+        for AttachmentView { interface, uplink, downlink, .. } in self.meters.attachments()? {
+            if let (Some(uplink), Some(downlink)) = (uplink, downlink) {
+                tracing::info!(%interface, %uplink, %downlink, gate, "metering");
+            }
         }
         tracing::info!(socket = %self.config.socket.display(), "ready");
         Ok(())
@@ -182,11 +190,7 @@ impl EventLoop {
             Woken::Reported(report) => self.take_report(report),
             Woken::Event => return self.read_events(),
             Woken::Time => self.gateway.handle_input(now(), Input::Tick),
-            Woken::Refresh => {
-                if let Err(error) = self.meters.refresh_addresses() {
-                    tracing::warn!(%error, "the kernel keeps the addresses that it has");
-                }
-            }
+            Woken::Refresh => self.guard.look(&mut self.meters),
             Woken::End(_) => {}
         }
         Ok(())
@@ -248,7 +252,7 @@ impl EventLoop {
             }
             Request::Stop { mac } => self.requests.stop(mac, answer),
             Request::Status {} => {
-                drop(answer.send(Response::Status(self.status()?)));
+                drop(answer.send(Response::Status(Box::new(self.status()?))));
                 return Ok(());
             }
             Request::Accounts {} => {
@@ -291,10 +295,8 @@ impl EventLoop {
             adopted: !self.meters.is_new(),
             bpffs: self.config.bpffs.display().to_string(),
             database: self.config.database.display().to_string(),
-            attachments: attachments
-                .into_iter()
-                .map(|a| Attachment { interface: a.interface, hook: a.hook })
-                .collect(),
+            attachments: attachments.into_iter().map(guard::shown).collect(),
+            bypasses: self.guard.bypasses(),
             accounts: books.accounts as u64,
             open: books.open as u64,
             waiting: books.waiting as u64,
@@ -410,7 +412,7 @@ impl EventLoop {
 }
 
 /// Tells when there are hints.
-fn watch(events: OwnedFd) -> Result<AsyncFd<OwnedFd>, AgentError> {
+pub(super) fn watch(events: OwnedFd) -> Result<AsyncFd<OwnedFd>, AgentError> {
     // SAFETY: the descriptor is owned, and nobody closes or replaces it while it is watched.
     #[allow(unsafe_code)]
     let watched = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };

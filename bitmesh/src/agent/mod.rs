@@ -7,6 +7,7 @@ mod book;
 mod chain;
 mod error;
 mod event_loop;
+mod guard;
 mod requests;
 mod rights;
 mod stations;
@@ -20,11 +21,13 @@ use tokio::sync::mpsc;
 
 use self::chain::{ChainWorker, MAX_UNREAD_NEWS};
 use self::event_loop::{EventLoop, Heard};
+use self::guard::Guard;
 use crate::chain::Cursor;
 use crate::chain::doctor::examine;
 use crate::config::{Chain, Config, DEFAULT_SOCKET, Hook, Lan, Payments};
 use crate::control::{self, MAX_CONNECTIONS, Server};
 use crate::doctor::{Check, Verdict};
+use crate::fence;
 use crate::meter::{HookChoice, LanOptions, MeterOptions, Meters};
 use crate::portal::{self, LanPort, MAX_WAITING, Portal};
 use crate::seed;
@@ -59,8 +62,8 @@ pub fn run(config: Config, object: &'static [u8]) -> Result<(), AgentError> {
         let server = Server::start(&config.socket, asked)?;
         let (ask, stations) = mpsc::channel(MAX_WAITING);
         let portal = Portal::start(config.lans.iter().map(lan_port).collect(), ask)?;
-        let meters = open_gate(&options(&config, object), &mut store)?;
-        let event_loop = start(config, meters, store, requests, stations)?;
+        let gate = open_gate(&config, object, &mut store)?;
+        let event_loop = start(config, gate, store, requests, stations)?;
         let outcome = event_loop.run().await;
         drop(portal);
         drop(server);
@@ -77,6 +80,10 @@ pub fn teardown(config: &Config, object: &'static [u8]) -> Result<Vec<String>, A
     rights::check()?;
     // The database is not looked at: a gate must go away also when its books are damaged.
     let mut removed = Meters::teardown(&options(config, object))?;
+    // The fence goes last: nothing is open before the whole gate is gone.
+    if fence::remove()? {
+        removed.push("table inet bitmesh (nftables)".to_owned());
+    }
     if fs::remove_file(&config.socket).is_ok() {
         removed.push(config.socket.display().to_string());
     }
@@ -130,19 +137,37 @@ fn lan_port(lan: &Lan) -> LanPort {
     LanPort { interface, port: portal_port, names }
 }
 
-/// Adopts or makes the gate, if its books are in this database.
-fn open_gate(options: &MeterOptions, store: &mut Store) -> Result<Meters, AgentError> {
-    let meters = Meters::open(options)?;
+/// Adopts or makes the gate, if its books are in this database, and raises the fence behind it.
+fn open_gate(
+    config: &Config,
+    object: &'static [u8],
+    store: &mut Store,
+) -> Result<(Meters, Guard), AgentError> {
+    let options = options(config, object);
+    let mut meters = Meters::open(&options)?;
     let is_new = meters.is_new();
-    match keep_books(&meters, options, store) {
-        Ok(()) => Ok(meters),
+    let guarded = keep_books(&meters, &options, store).and_then(|()| raise_fence(config, &meters));
+    match guarded {
+        Ok(guard) => {
+            guard.open(&mut meters);
+            Ok((meters, guard))
+        }
         Err(error) => {
             drop(meters);
-            if is_new && let Err(left) = Meters::teardown(options) {
+            if is_new && let Err(left) = Meters::teardown(&options) {
                 tracing::warn!(%left, "the new gate could not be removed");
             }
             Err(error)
         }
+    }
+}
+
+fn raise_fence(config: &Config, meters: &Meters) -> Result<Guard, AgentError> {
+    let interfaces = config.lans.iter().map(|lan| lan.interface.clone()).collect();
+    let guard = Guard::new(interfaces, meters)?;
+    match guard.refusal() {
+        Some(error) => Err(AgentError::NoFence(error.to_string())),
+        None => Ok(guard),
     }
 }
 
@@ -162,7 +187,7 @@ fn keep_books(
 /// From here on nothing needs more than the rights that are kept.
 fn start(
     config: Config,
-    meters: Meters,
+    (meters, guard): (Meters, Guard),
     store: Store,
     asked: mpsc::Receiver<control::Asked>,
     stations: mpsc::Receiver<portal::Asked>,
@@ -186,7 +211,7 @@ fn start(
         gateway = gateway.with_channels(policy)?;
     }
     let heard = Heard { reports, asked, stations, news };
-    EventLoop::new(config, gateway, meters, writer, heard, chain, started)
+    EventLoop::new(config, gateway, (meters, guard), writer, heard, chain, started)
 }
 
 /// Where the chain was read to; one that can't be read is as good as none.

@@ -6,7 +6,7 @@ use super::args::{Agent, beside_the_point};
 use super::failure::Failure;
 use super::table::{Align, Table, Tone};
 use super::{human, output};
-use crate::control::{ChainState, ChainStatus, Request, Response, Status};
+use crate::control::{Bypass, ChainState, ChainStatus, Hooked, Request, Response, Status};
 
 /// Show how the agent does, and how each LAN interface is attached
 #[derive(Args)]
@@ -46,13 +46,27 @@ fn show(status: &Status) -> String {
         chain(status.chain.as_ref()),
         status.channels,
     );
-    let mut table = Table::new(&[("INTERFACE", Align::Left), ("HOOK", Align::Left)]);
+    let columns = ["INTERFACE", "INDEX", "UPLINK", "DOWNLINK"].map(|name| (name, Align::Left));
+    let mut table = Table::new(&columns);
     for attachment in &status.attachments {
-        let cells = vec![attachment.interface.clone(), attachment.hook.clone()];
-        table.push(Tone::Plain, cells);
+        let index = attachment.ifindex.map_or_else(|| "not there".to_owned(), |i| i.to_string());
+        let tone = if attachment.ifindex.is_some() { Tone::Plain } else { Tone::Careful };
+        let ends = [&attachment.uplink, &attachment.downlink].map(|end| hooked(end.as_ref()));
+        let [uplink, downlink] = ends;
+        table.push(tone, vec![attachment.interface.clone(), index, uplink, downlink]);
     }
     text += &table.render(output::wants_colour());
+    for Bypass { what, cure } in &status.bypasses {
+        text += &format!("\nGOES PAST THE GATE: {what}\n→ {cure}\n");
+    }
     text
+}
+
+fn hooked(end: Option<&Hooked>) -> String {
+    match end {
+        Some(Hooked { hook, mode }) => format!("{} {mode}", hook.to_uppercase()),
+        None => "closed".to_owned(),
+    }
 }
 
 fn chain(chain: Option<&ChainStatus>) -> String {

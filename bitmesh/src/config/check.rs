@@ -106,11 +106,11 @@ fn names(raw: Vec<Spanned<String>>) -> Result<Vec<String>, Wrong> {
     Ok(names)
 }
 
-/// The kernel's rule for names of devices (`dev_valid_name`).
+/// The kernel's rule for names of devices (`dev_valid_name`), less what nftables can't name.
 fn interface(name: Spanned<String>) -> Result<String, Wrong> {
     let span = name.span();
     let name = name.into_inner();
-    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    let odd = |c: char| "/:\"\\*".contains(c) || c.is_whitespace() || c.is_control();
     if name.is_empty() || name == "." || name == ".." || name.contains(odd) {
         let what = format!("`{name}` is no name of an interface: see `ip link`");
         return Err(Wrong::new(span, what));

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 pub use self::client::{ClientError, ask};
 pub use self::protocol::{
-    AccountLine, Attachment, ChainState, ChainStatus, ChannelRow, Request, Response, State, Status,
+    AccountLine, Attachment, Bypass, ChainState, ChainStatus, ChannelRow, Hooked, Request,
+    Response, State, Status,
 };
 pub use self::server::{Asked, ControlError, Server};
 

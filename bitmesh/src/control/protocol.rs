@@ -62,7 +62,7 @@ pub enum Response {
         balance_msat: u64,
     },
     /// How the agent does.
-    Status(Status),
+    Status(Box<Status>),
     /// The accounts.
     Accounts {
         /// CLOCK_BOOTTIME of the readings, in ns.
@@ -123,6 +123,8 @@ pub struct Status {
     pub database: String,
     /// How the LAN interfaces are attached.
     pub attachments: Vec<Attachment>,
+    /// What goes past the gate now.
+    pub bypasses: Vec<Bypass>,
     /// Accounts that are known.
     pub accounts: u64,
     /// Accounts with an open session.
@@ -200,8 +202,30 @@ pub struct ChannelRow {
 pub struct Attachment {
     /// Its name.
     pub interface: String,
-    /// `tcx` or `clsact`.
+    /// Its index; nothing while it is not there, and closed.
+    pub ifindex: Option<u32>,
+    /// The program for packets from subscribers.
+    pub uplink: Option<Hooked>,
+    /// The program for packets to subscribers.
+    pub downlink: Option<Hooked>,
+}
+
+/// How one program is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooked {
+    /// `tc` or `xdp`.
     pub hook: String,
+    /// `tcx` or `clsact` for `tc`, `native` for `xdp`.
+    pub mode: String,
+}
+
+/// What goes past the gate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bypass {
+    /// What was seen.
+    pub what: String,
+    /// How to mend it.
+    pub cure: String,
 }
 
 /// What an account is in a word.

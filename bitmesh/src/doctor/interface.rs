@@ -12,19 +12,13 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
 };
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
 use super::Check;
 use super::system::may_meter;
-use crate::netlink;
-
-/// The handle of the clsact filters of BitMesh.
-const OWN_HANDLE: TcHandle = TcHandle { major: 0, minor: 0xb17 };
+use crate::netlink::{self, Filter};
 
 /// The names of the programs of BitMesh.
 const OWN_PROGRAMS: [&str; 2] = ["uplink", "downlink"];
-/// The two ends of clsact (`TC_H_CLSACT`, `TC_H_MIN_INGRESS`, `TC_H_MIN_EGRESS`).
-const CLSACT_PARENTS: [(&str, u16); 2] = [("ingress", 0xfff2), ("egress", 0xfff3)];
 
 /// Looks at the interface with this name.
 pub(super) fn examine(name: &str) -> Vec<Check> {
@@ -183,32 +177,10 @@ fn xdp_program(link: &LinkMessage) -> Option<String> {
 
 /// Filters of clsact, as far as they are not BitMesh's own.
 fn filters(ifindex: u32) -> io::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for (end, minor) in CLSACT_PARENTS {
-        let mut message = TcMessage::default();
-        message.header.index = i32::try_from(ifindex).map_err(io::Error::other)?;
-        message.header.parent = TcHandle { major: 0xffff, minor };
-        let request = RouteNetlinkMessage::GetTrafficFilter(message);
-        netlink::ask(request, NLM_F_DUMP, |answer| {
-            if let RouteNetlinkMessage::NewTrafficFilter(filter) = answer {
-                found.extend(foreign_filter(&filter, end));
-            }
-        })?;
-    }
-    Ok(found)
-}
-
-fn foreign_filter(filter: &TcMessage, end: &str) -> Option<String> {
-    let handle = filter.header.handle;
-    // A classifier without a filter yet is listed with handle 0.
-    if (handle.major, handle.minor) == (0, 0) || handle == OWN_HANDLE {
-        return None;
-    }
-    let kind = filter.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Kind(kind) => Some(kind.as_str()),
-        _ => None,
-    });
-    // The upper half is the priority (`TC_H_MAJ` of `tcm_info`).
-    let priority = filter.header.info >> 16;
-    Some(format!("a {} filter at clsact {end}, priority {priority}", kind.unwrap_or("?")))
+    let others = netlink::filters(ifindex)?.into_iter().filter(|filter| !filter.is_own());
+    let shown = |filter: Filter| {
+        let end = if filter.ingress { "ingress" } else { "egress" };
+        format!("a {} filter at clsact {end}, priority {}", filter.kind, filter.priority)
+    };
+    Ok(others.map(shown).collect())
 }

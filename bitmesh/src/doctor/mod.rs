@@ -1,5 +1,6 @@
 //! Looks at the machine, and says what is wrong and how to mend it. Changes nothing.
 
+mod fence;
 mod interface;
 mod system;
 
@@ -60,6 +61,7 @@ pub fn examine(configuration: Option<&Path>) -> Vec<Check> {
     for lan in config.iter().flat_map(|config| &config.lans) {
         checks.extend(interface::examine(&lan.interface));
     }
+    checks.extend(config.as_ref().and_then(fence::examine));
     if let Some(payments) = config.and_then(|config| config.payments) {
         checks.extend(examine_chain(&payments.chain));
     }

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::thread::{CapabilitySet, capabilities};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Check;
+use crate::fence;
 use crate::meter::is_bpffs;
 
 /// The first kernels with BPF_ATOMIC compare-and-exchange in their JIT.
@@ -30,7 +31,7 @@ pub(super) fn examine(bpffs: &Path) -> Vec<Check> {
         rights(),
         monotonic_clock(),
         wall_clock(clock_gettime(ClockId::Realtime).tv_sec),
-        nftables(std::env::var_os("PATH").as_deref()),
+        nftables(),
         forwarding("IPv4", "net.ipv4.ip_forward", read("/proc/sys/net/ipv4/ip_forward")),
         forwarding(
             "IPv6",
@@ -142,12 +143,14 @@ fn wall_clock(unix_seconds: i64) -> Check {
     Check::warning("system clock", detail, "set the clock, or install an NTP client")
 }
 
-fn nftables(path: Option<&std::ffi::OsStr>) -> Check {
-    let sbin = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
-    let directories = path.map(std::env::split_paths).into_iter().flatten().chain(sbin);
-    match directories.map(|directory| directory.join("nft")).find(|nft| nft.exists()) {
+fn nftables() -> Check {
+    match fence::find() {
         Some(nft) => Check::ok("nftables", nft.display().to_string()),
-        None => Check::warning("nftables", "`nft` is not installed", "apt-get install nftables"),
+        None => {
+            let detail = "`nft` is not installed, so nothing closes a LAN interface that comes \
+                          back while no agent runs";
+            Check::problem("nftables", detail, "apt-get install nftables")
+        }
     }
 }
 

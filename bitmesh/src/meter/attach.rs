@@ -1,6 +1,7 @@
 //! Putting the programs on an interface, so that they stay there without the agent.
 
 use std::io;
+use std::path::Path;
 
 use aya::Ebpf;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
@@ -8,41 +9,42 @@ use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandl
 use aya::programs::{
     Link as _, LinkOrder, ProgramError, SchedClassifier, TcAttachType, tc as aya_tc,
 };
-use bitmesh_common::abi::{HOOK_CLSACT, HOOK_TCX, Lan};
+use bitmesh_common::abi::Lan;
 
+use super::attachment::Attachment;
 use super::home::Home;
-use super::{HookChoice, MeterError, error::describe, first};
-use crate::netlink;
+use super::{HookChoice, MeterError, bpf, error::describe, first};
+use crate::netlink::{self, CLSACT_HANDLE, CLSACT_PRIORITY};
 
 /// The programs and where each goes.
 pub(super) const PROGRAMS: [(&str, TcAttachType); 2] =
     [("uplink", TcAttachType::Ingress), ("downlink", TcAttachType::Egress)];
 
-/// Priority of the clsact filters: before everybody else's.
-const CLSACT_PRIORITY: u16 = 1;
-/// Handle of the clsact filters, by which a later agent finds and replaces them.
-const CLSACT_HANDLE: TcHandle = TcHandle::new(0, 0xb17);
+const OWN_HANDLE: TcHandle = TcHandle::new(CLSACT_HANDLE.0, CLSACT_HANDLE.1);
 
-/// How the programs sit on an interface.
+/// An interface, at the moment of attaching.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Device<'a> {
+    /// Its name, by which the kernel is asked.
+    pub(super) name: &'a str,
+    /// Its index, by which its pins are named: a name can pass to another interface.
+    pub(super) ifindex: u32,
+}
+
+/// How the programs of TC sit on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attached {
-    /// `HOOK_TCX` or `HOOK_CLSACT`.
-    pub(super) hook: u32,
+    pub(super) tc: Attachment,
     /// Whether the qdisc was added for them.
     pub(super) made_clsact: bool,
 }
 
-/// The name of a hook, as `status` shows it.
-pub(super) const fn hook_name(hook: u32) -> &'static str {
-    match hook {
-        HOOK_TCX => "tcx",
-        HOOK_CLSACT => "clsact",
-        _ => "none",
-    }
+impl Attached {
+    const TCX: Self = Self { tc: Attachment::TCX, made_clsact: false };
 }
 
-/// Loads both programs and attaches them. If `lan` says that an older copy is attached, this one
-/// takes its place without a packet between them.
+/// Loads both programs and attaches them. If an older copy is `held` there, this one takes its place
+/// without a packet between them.
 ///
 /// # Errors
 ///
@@ -50,29 +52,29 @@ pub(super) const fn hook_name(hook: u32) -> &'static str {
 pub(super) fn attach(
     home: &Home,
     object: &mut Ebpf,
-    interface: &str,
+    device: Device<'_>,
     choice: HookChoice,
-    lan: &Lan,
+    held: Option<Attachment>,
 ) -> Result<Attached, MeterError> {
     for (name, _) in PROGRAMS {
         program(object, name)?.load().map_err(|e| MeterError::Load(describe(&e)))?;
     }
     let wanted = match choice {
-        HookChoice::Auto | HookChoice::Xdp => lan.hook,
-        HookChoice::Tcx => HOOK_TCX,
-        HookChoice::Clsact => HOOK_CLSACT,
+        HookChoice::Auto | HookChoice::Xdp => held,
+        HookChoice::Tcx => Some(Attachment::TCX),
+        HookChoice::Clsact => Some(Attachment::CLSACT),
     };
-    if lan.hook != 0 && lan.hook != wanted {
-        let attached = hook_name(lan.hook);
-        return Err(MeterError::OtherHook { interface: interface.to_owned(), attached });
+    if let Some(held) = held.filter(|_| held != wanted) {
+        let interface = device.name.to_owned();
+        return Err(MeterError::OtherHook { interface, attached: held.name() });
     }
     match wanted {
-        HOOK_TCX => attach_tcx(home, object, interface),
-        HOOK_CLSACT => attach_clsact(object, interface, lan),
-        _ => match attach_tcx(home, object, interface) {
+        Some(Attachment::TCX) => attach_tcx(home, object, device),
+        Some(_) => attach_clsact(object, device),
+        None => match attach_tcx(home, object, device) {
             Err(refused) => {
-                tracing::debug!(%refused, interface, "no tcx, trying clsact");
-                attach_clsact(object, interface, lan)
+                tracing::debug!(%refused, interface = device.name, "no tcx, trying clsact");
+                attach_clsact(object, device)
             }
             attached => attached,
         },
@@ -102,27 +104,27 @@ fn refused(
     }
 }
 
-fn attach_tcx(home: &Home, object: &mut Ebpf, interface: &str) -> Result<Attached, MeterError> {
+fn attach_tcx(home: &Home, object: &mut Ebpf, device: Device<'_>) -> Result<Attached, MeterError> {
     for (name, at) in PROGRAMS {
-        let failed = refused(interface, name);
+        let failed = refused(device.name, name);
         let program = program(object, name)?;
-        let pin = home.link_pin(interface, name);
+        let pin = home.link_pin(device.ifindex, name);
         if replace_tcx(program, &pin).map_err(|e| failed(&*e))? {
             continue;
         }
         let first = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let id = program.attach_with_options(interface, at, first).map_err(|e| failed(&e))?;
+        let id = program.attach_with_options(device.name, at, first).map_err(|e| failed(&e))?;
         let link = program.take_link(id).map_err(|e| failed(&e))?;
         let link = FdLink::try_from(link).map_err(|e| failed(&e))?;
         link.pin(&pin).map_err(|e| failed(&e))?;
     }
-    Ok(Attached { hook: HOOK_TCX, made_clsact: false })
+    Ok(Attached::TCX)
 }
 
 /// Swaps the program behind a pinned link. `false` if there is none, or if its interface is gone.
 fn replace_tcx(
     program: &mut SchedClassifier,
-    pin: &std::path::Path,
+    pin: &Path,
 ) -> Result<bool, Box<dyn std::error::Error>> {
     let pinned = match PinnedLink::from_pin(pin) {
         Ok(pinned) => pinned,
@@ -146,24 +148,23 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::NOLINK.raw_os_error())
 }
 
-fn attach_clsact(object: &mut Ebpf, interface: &str, lan: &Lan) -> Result<Attached, MeterError> {
-    let added = aya_tc::qdisc_add_clsact(interface).is_ok();
-    let made_clsact = added || lan.made_clsact != 0;
+fn attach_clsact(object: &mut Ebpf, device: Device<'_>) -> Result<Attached, MeterError> {
+    let made_clsact = aya_tc::qdisc_add_clsact(device.name).is_ok();
     for (name, at) in PROGRAMS {
-        let failed = refused(interface, name);
+        let failed = refused(device.name, name);
         let program = program(object, name)?;
-        let link = clsact_link(interface, at).map_err(|e| failed(&e))?;
+        let link = clsact_link(device.name, at).map_err(|e| failed(&e))?;
         // Replacing first leaves no moment without a filter; creating first would say `exists`.
         let id = match program.attach_to_link(link) {
             Ok(id) => id,
             Err(_) => {
                 let options = NlOptions {
                     priority: CLSACT_PRIORITY,
-                    handle: CLSACT_HANDLE,
+                    handle: OWN_HANDLE,
                     ..NlOptions::default()
                 };
                 program
-                    .attach_with_options(interface, at, TcAttachOptions::Netlink(options))
+                    .attach_with_options(device.name, at, TcAttachOptions::Netlink(options))
                     .map_err(|e| failed(&e))?
             }
         };
@@ -171,11 +172,32 @@ fn attach_clsact(object: &mut Ebpf, interface: &str, lan: &Lan) -> Result<Attach
         // A filter can't be pinned, and dropping the link would remove it.
         std::mem::forget(link);
     }
-    Ok(Attached { hook: HOOK_CLSACT, made_clsact })
+    Ok(Attached { tc: Attachment::CLSACT, made_clsact })
 }
 
 fn clsact_link(interface: &str, at: TcAttachType) -> io::Result<SchedClassifierLink> {
-    SchedClassifierLink::attached(interface, at, CLSACT_PRIORITY, CLSACT_HANDLE, None)
+    SchedClassifierLink::attached(interface, at, CLSACT_PRIORITY, OWN_HANDLE, None)
+}
+
+/// Whether both programs sit on the interface with this index: a qdisc can be deleted under a
+/// filter, and another interface can have got the index of one that is gone.
+///
+/// # Errors
+///
+/// Fails if the kernel does not tell.
+pub(super) fn stands(home: &Home, ifindex: u32, how: Attachment) -> Result<bool, MeterError> {
+    if how == Attachment::CLSACT {
+        let filters = netlink::filters(ifindex).map_err(MeterError::Netlink)?;
+        let own = |ingress| filters.iter().any(|found| found.ingress == ingress && found.is_own());
+        return Ok(own(true) && own(false));
+    }
+    for (name, _) in PROGRAMS {
+        let link = bpf::pinned_link(&home.link_pin(ifindex, name)).map_err(MeterError::Netlink)?;
+        if link.is_none_or(|link| link.ifindex != ifindex) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Takes the programs off an interface, and the qdisc that was added for them. Says what it did.
@@ -185,29 +207,35 @@ fn clsact_link(interface: &str, at: TcAttachType) -> io::Result<SchedClassifierL
 /// Fails if the kernel refuses; an interface that is gone is no error.
 pub(super) fn detach(home: &Home, lan: &Lan) -> Result<Vec<String>, MeterError> {
     let mut done = Vec::new();
-    let Some(interface) = netlink::ifname(lan.ifindex) else { return Ok(done) };
-    if first::detach(home, &interface)? {
-        done.push(format!("uplink program on {interface} (xdp)"));
+    if first::detach(home, lan.ifindex)? {
+        done.push("uplink program in the driver (xdp)".to_owned());
     }
+    let interface = netlink::ifname(lan.ifindex);
+    // A copy that was shut is not in the record.
+    let filters = netlink::filters(lan.ifindex).unwrap_or_default();
+    let has_filters = filters.iter().any(netlink::Filter::is_own);
+    let shown = interface.as_deref().unwrap_or("an interface that is gone");
     for (name, at) in PROGRAMS {
-        let pin = home.link_pin(&interface, name);
+        let pin = home.link_pin(lan.ifindex, name);
         if pin.exists() {
             std::fs::remove_file(&pin)
                 .map_err(|error| MeterError::PinDirectory { path: pin.clone(), error })?;
-            done.push(format!("{name} program on {interface} (tcx)"));
+            done.push(format!("{name} program on {shown} (tcx)"));
         }
-        if lan.hook == HOOK_CLSACT {
-            let link = clsact_link(&interface, at).map_err(MeterError::Netlink)?;
+        if let Some(interface) = &interface
+            && has_filters
+        {
+            let link = clsact_link(interface, at).map_err(MeterError::Netlink)?;
             match link.detach() {
                 Ok(()) => done.push(format!("{name} program on {interface} (clsact)")),
                 Err(error) => tracing::debug!(%error, interface, name, "no filter to detach"),
             }
         }
     }
-    if lan.made_clsact != 0 {
+    if lan.made_clsact != 0 && interface.is_some() {
         match netlink::remove_clsact(lan.ifindex) {
-            Ok(()) => done.push(format!("clsact qdisc on {interface}")),
-            Err(error) => tracing::debug!(%error, interface, "no clsact qdisc to remove"),
+            Ok(()) => done.push(format!("clsact qdisc on {shown}")),
+            Err(error) => tracing::debug!(%error, shown, "no clsact qdisc to remove"),
         }
     }
     Ok(done)

@@ -13,7 +13,7 @@ use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 
 use super::MeterError;
-use super::attach::is_gone;
+use super::attach::{Device, is_gone};
 use super::error::describe;
 use super::home::Home;
 
@@ -27,9 +27,9 @@ const PROGRAM: &str = "uplink_first";
 ///
 /// Fails if the driver has no native XDP, if another XDP program is there, and if the kernel
 /// refuses.
-pub(super) fn attach(home: &Home, object: &mut Ebpf, interface: &str) -> Result<(), MeterError> {
+pub(super) fn attach(home: &Home, object: &mut Ebpf, device: Device<'_>) -> Result<(), MeterError> {
     let failed = |error: &dyn std::error::Error| MeterError::Attach {
-        interface: interface.to_owned(),
+        interface: device.name.to_owned(),
         direction: "uplink XDP",
         error: describe(error),
     };
@@ -40,11 +40,11 @@ pub(super) fn attach(home: &Home, object: &mut Ebpf, interface: &str) -> Result<
         .try_into()
         .map_err(|e: ProgramError| MeterError::Load(describe(&e)))?;
     program.load().map_err(|e| MeterError::Load(describe(&e)))?;
-    let pin = home.link_pin(interface, PROGRAM);
+    let pin = home.link_pin(device.ifindex, PROGRAM);
     if replace(program, &pin).map_err(|e| failed(&*e))? {
         return Ok(());
     }
-    let id = program.attach(interface, XdpMode::Driver).map_err(|e| failed(&e))?;
+    let id = program.attach(device.name, XdpMode::Driver).map_err(|e| failed(&e))?;
     let link = program.take_link(id).map_err(|e| failed(&e))?;
     let link = FdLink::try_from(link).map_err(|e| failed(&e))?;
     link.pin(&pin).map_err(|e| failed(&e))?;
@@ -76,8 +76,8 @@ fn replace(program: &mut Xdp, pin: &Path) -> Result<bool, Box<dyn std::error::Er
 /// # Errors
 ///
 /// Fails if the pin can't be removed.
-pub(super) fn detach(home: &Home, interface: &str) -> Result<bool, MeterError> {
-    let pin = home.link_pin(interface, PROGRAM);
+pub(super) fn detach(home: &Home, ifindex: u32) -> Result<bool, MeterError> {
+    let pin = home.link_pin(ifindex, PROGRAM);
     match std::fs::remove_file(&pin) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -86,6 +86,6 @@ pub(super) fn detach(home: &Home, interface: &str) -> Result<bool, MeterError> {
 }
 
 /// Whether it is on an interface.
-pub(super) fn is_attached(home: &Home, interface: &str) -> bool {
-    home.link_pin(interface, PROGRAM).exists()
+pub(super) fn is_attached(home: &Home, ifindex: u32) -> bool {
+    home.link_pin(ifindex, PROGRAM).exists()
 }

@@ -53,10 +53,9 @@ impl Home {
         self.path.join(name)
     }
 
-    /// Where the link of this program on this interface is pinned. A BPF file system reserves
-    /// dots in names.
-    pub(super) fn link_pin(&self, interface: &str, program: &str) -> PathBuf {
-        self.path.join(format!("link-{}-{program}", interface.replace('.', "%2e")))
+    /// Where the link of this program on the interface with this index is pinned.
+    pub(super) fn link_pin(&self, ifindex: u32, program: &str) -> PathBuf {
+        self.path.join(format!("link-{ifindex}-{program}"))
     }
 
     /// The maps that a former agent left, if it got as far as to use them.

@@ -32,6 +32,12 @@ pub(super) fn place(held: &[Lan], ifindex: u32) -> Option<usize> {
     same.or_else(|| held.iter().position(|lan| lan.ifindex == 0))
 }
 
+/// Lets a new record of an interface say how the old one was attached.
+pub(super) fn keep_attachment(new: &mut Lan, old: &Lan) {
+    new.hook = old.hook;
+    new.made_clsact = old.made_clsact;
+}
+
 /// The record of an interface with the addresses that it has now.
 ///
 /// # Errors

@@ -10,11 +10,14 @@
 
 mod accounts;
 mod attach;
+mod attachment;
+mod bpf;
 mod convert;
 mod error;
 mod first;
 mod home;
 mod lan;
+mod lans;
 mod object;
 
 use std::collections::{BTreeSet, HashMap as StdHashMap};
@@ -31,11 +34,13 @@ use serde::{Deserialize, Serialize};
 use self::accounts::AccountArray;
 use self::convert::{account_of, image_of, sample_of};
 use self::home::Home;
+use self::lans::Standing;
 use self::object::{Grace, found, load, take};
-use crate::netlink;
 
+pub use self::attachment::{Attachment, Hook, Mode};
 pub use self::error::MeterError;
 pub(crate) use self::home::is_bpffs;
+pub use self::lans::{AttachmentView, LanChange};
 
 /// `BPF_NOEXIST`: insert, never replace.
 const NO_EXIST: u64 = 1;
@@ -78,15 +83,6 @@ pub struct MeterOptions {
     pub object: &'static [u8],
 }
 
-/// How one LAN interface is attached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttachmentView {
-    /// Its name.
-    pub interface: String,
-    /// `tcx` or `clsact`, with `xdp + ` before it if XDP is in front.
-    pub hook: String,
-}
-
 /// The kernel's maps, held by one agent.
 pub struct Meters {
     home: Home,
@@ -100,6 +96,8 @@ pub struct Meters {
     slots: StdHashMap<Mac, u32>,
     free: BTreeSet<u32>,
     options: MeterOptions,
+    /// For each interface of the configuration, how it stands.
+    standing: Vec<Option<Standing>>,
     #[cfg(feature = "ebpf-log")]
     loggers: Vec<aya_log::EbpfLogger<&'static dyn log::Log>>,
 }
@@ -168,6 +166,7 @@ impl Meters {
             slots: StdHashMap::new(),
             free: BTreeSet::new(),
             options: options.clone(),
+            standing: Vec::new(),
             #[cfg(feature = "ebpf-log")]
             loggers: Vec::new(),
             home,
@@ -184,84 +183,6 @@ impl Meters {
             let (mac, meter) = entry.map_err(MeterError::map("meters"))?;
             self.free.remove(&meter.slot);
             self.slots.insert(mac, meter.slot);
-        }
-        Ok(())
-    }
-
-    fn attach_all(&mut self) -> Result<(), MeterError> {
-        let lans = self.options.lans.clone();
-        let wanted = lan::indices(&lans)?;
-        let mut held = self.read_lans()?;
-        self.drop_lans(&mut held, &wanted)?;
-        for (options, ifindex) in lans.iter().zip(wanted) {
-            let index = lan::place(&held, ifindex).ok_or(MeterError::TooManyLans)?;
-            let mut lan = lan::describe(options, ifindex)?;
-            lan.hook = held[index].hook;
-            lan.made_clsact = held[index].made_clsact;
-            self.write_lan(index, lan)?;
-            let xdp = self.options.hook == HookChoice::Xdp;
-            let had_xdp = first::is_attached(&self.home, &options.interface);
-            // A frame may still be between both programs when the one in front goes.
-            let judged = if xdp || had_xdp { self.house.epoch } else { 0 };
-            let mut object = load(&self.home, self.options.object, index as u32, judged)?;
-            #[cfg(feature = "ebpf-log")]
-            match aya_log::EbpfLogger::init(&mut object) {
-                Ok(logger) => self.loggers.push(logger),
-                Err(error) => tracing::warn!(%error, "the programs log nothing"),
-            }
-            let hook = self.options.hook;
-            let how = attach::attach(&self.home, &mut object, &options.interface, hook, &lan)?;
-            lan.hook = how.hook;
-            lan.made_clsact = u32::from(how.made_clsact);
-            self.write_lan(index, lan)?;
-            held[index] = lan;
-            if xdp {
-                first::attach(&self.home, &mut object, &options.interface)?;
-            } else if first::detach(&self.home, &options.interface)? {
-                tracing::info!(interface = options.interface, "XDP is no longer in front");
-            }
-        }
-        Ok(())
-    }
-
-    /// Detaches the interfaces that are gone or no longer configured.
-    fn drop_lans(&mut self, held: &mut [Lan], wanted: &[u32]) -> Result<(), MeterError> {
-        for (index, lan) in held.iter_mut().enumerate() {
-            if lan.ifindex != 0 && !wanted.contains(&lan.ifindex) {
-                for done in attach::detach(&self.home, lan)? {
-                    tracing::info!("no longer metered, removed: {done}");
-                }
-                *lan = Lan::default();
-                self.write_lan(index, *lan)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn read_lans(&self) -> Result<Vec<Lan>, MeterError> {
-        self.lans.iter().collect::<Result<_, _>>().map_err(MeterError::map("lans"))
-    }
-
-    fn write_lan(&mut self, index: usize, lan: Lan) -> Result<(), MeterError> {
-        self.lans.set(index as u32, lan, 0).map_err(MeterError::map("lans"))
-    }
-
-    /// Tells the kernel the addresses that the LAN interfaces have now.
-    ///
-    /// # Errors
-    ///
-    /// Fails if they can't be read or written; the kernel then keeps the ones it has.
-    pub fn refresh_addresses(&mut self) -> Result<(), MeterError> {
-        for (index, held) in self.read_lans()?.into_iter().enumerate() {
-            let configured = self.options.lans.iter().find(|lan| {
-                held.ifindex != 0 && netlink::ifindex(&lan.interface) == Some(held.ifindex)
-            });
-            let Some(options) = configured else { continue };
-            let now = lan::describe(options, held.ifindex)?;
-            let now = Lan { hook: held.hook, made_clsact: held.made_clsact, ..now };
-            if now != held {
-                self.write_lan(index, now)?;
-            }
         }
         Ok(())
     }
@@ -365,22 +286,6 @@ impl Meters {
             Held { sample, gate }
         };
         Ok(self.sample()?.into_iter().map(held).collect())
-    }
-
-    /// How the LAN interfaces are attached.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the kernel refuses.
-    pub fn attachments(&self) -> Result<Vec<AttachmentView>, MeterError> {
-        let held = self.read_lans()?;
-        let used = held.iter().filter(|lan| lan.ifindex != 0);
-        let view = |lan: &Lan| {
-            let interface = netlink::ifname(lan.ifindex).unwrap_or_else(|| "(gone)".to_owned());
-            let front = if first::is_attached(&self.home, &interface) { "xdp + " } else { "" };
-            AttachmentView { interface, hook: format!("{front}{}", attach::hook_name(lan.hook)) }
-        };
-        Ok(used.map(view).collect())
     }
 
     /// The next hint of the kernel, if there is one.

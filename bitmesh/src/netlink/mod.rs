@@ -1,5 +1,8 @@
 //! What the kernel knows of interfaces, their addresses and their neighbours.
 
+mod filters;
+mod watch;
+
 use std::io;
 use std::net::IpAddr;
 
@@ -15,6 +18,9 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::{AddressFamily as Family, SocketType, netdevice, socket};
+
+pub(crate) use self::filters::{CLSACT_HANDLE, CLSACT_PRIORITY, Filter, filters};
+pub(crate) use self::watch::Watch;
 
 /// Datagrams of one dump that are read, at most.
 const MAX_DATAGRAMS: usize = 1_024;

@@ -1,0 +1,188 @@
+//! Keeps the gate standing: interfaces that come and go, the fence behind them, and what would go
+//! past both.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep_until};
+
+use super::AgentError;
+use super::event_loop::watch;
+use crate::control::{Attachment, Bypass, Hooked};
+use crate::fence::{Fence, FenceError};
+use crate::meter::{self, AttachmentView, LanChange, Meters};
+use crate::netlink::Watch;
+
+/// Between two looks for the same reason: a storm of changes leaves time for the rest.
+const MIN_BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// The same for looks at nftables, which take longer.
+const MIN_BETWEEN_LISTINGS: Duration = Duration::from_secs(1);
+/// Everything is looked at this often, whatever was heard.
+const MAX_UNSEEN: Duration = Duration::from_secs(60);
+
+/// A socket that tells of changes, and when they were last looked at.
+struct Ear {
+    watch: Watch,
+    ready: AsyncFd<OwnedFd>,
+    /// Changes that were heard of and not looked at.
+    heard: bool,
+    looked: Instant,
+    pause: Duration,
+}
+
+impl Ear {
+    fn new(watched: Watch, pause: Duration) -> Result<Self, AgentError> {
+        let ready = watch(watched.descriptor().map_err(AgentError::Runtime)?)?;
+        // What happened before is seen by the first look.
+        Ok(Self { watch: watched, ready, heard: true, looked: Instant::now(), pause })
+    }
+
+    /// Waits until there is something to look at, and a look is due.
+    async fn stirred(&mut self) -> Result<(), AgentError> {
+        if !self.heard {
+            self.ready.readable().await.map_err(AgentError::Runtime)?.clear_ready();
+            self.heard = true;
+        }
+        sleep_until(self.looked + self.pause).await;
+        Ok(())
+    }
+
+    /// Whether a look is due. If so, it is taken now.
+    fn take(&mut self) -> bool {
+        let since = self.looked.elapsed();
+        let due = since >= MAX_UNSEEN || since >= self.pause && (self.heard | self.watch.take());
+        if due {
+            self.watch.take();
+            self.heard = false;
+            self.looked = Instant::now();
+        }
+        due
+    }
+}
+
+/// Watches the ground that the gate stands on.
+pub(super) struct Guard {
+    interfaces: Ear,
+    /// Nothing on a kernel without nftables.
+    rules: Option<Ear>,
+    fence: Result<Fence, FenceError>,
+    /// Why the fence is not as it should be. It may then not let pass what is metered.
+    trouble: Option<String>,
+}
+
+impl Guard {
+    /// Raises the fence around what is metered. If it can't be raised, [`Self::refusal`] says why.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel tells nothing of its interfaces.
+    pub(super) fn new(interfaces: Vec<String>, meters: &Meters) -> Result<Self, AgentError> {
+        // Listening comes first, so that nothing happens unheard.
+        let heard = Watch::interfaces().map_err(AgentError::Runtime)?;
+        let rules = Watch::rules().ok();
+        Ok(Self {
+            interfaces: Ear::new(heard, MIN_BETWEEN_LOOKS)?,
+            rules: rules.map(|rules| Ear::new(rules, MIN_BETWEEN_LISTINGS)).transpose()?,
+            fence: Fence::raise(interfaces, meters.guarded_interfaces()),
+            trouble: None,
+        })
+    }
+
+    /// Waits until something has changed.
+    pub(super) async fn stirred(&mut self) -> Result<(), AgentError> {
+        let Some(rules) = &mut self.rules else { return self.interfaces.stirred().await };
+        tokio::select! {
+            stirred = self.interfaces.stirred() => stirred,
+            stirred = rules.stirred() => stirred,
+        }
+    }
+
+    /// Looks at everything that is due, and puts it in order.
+    pub(super) fn look(&mut self, meters: &mut Meters) {
+        self.interfaces.take();
+        match meters.follow_lans() {
+            Ok(changes) => changes.into_iter().for_each(tell),
+            Err(error) => tracing::warn!(%error, "the LAN interfaces can't be followed"),
+        }
+        if let Err(error) = meters.refresh_addresses() {
+            tracing::warn!(%error, "the kernel keeps the addresses that it has");
+        }
+        self.look_at_fence(meters.guarded_interfaces());
+        self.open(meters);
+    }
+
+    fn look_at_fence(&mut self, guarded: Vec<u32>) {
+        let Ok(fence) = &mut self.fence else { return };
+        let due = self.rules.as_mut().is_some_and(Ear::take);
+        let mended = match fence.admit(guarded) {
+            Ok(()) if due => fence.mend(),
+            admitted => admitted.map(|()| false),
+        };
+        match &mended {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!(
+                "the nftables table `inet bitmesh` was removed or changed, and is back: it closes \
+                 a LAN interface that comes back while no agent runs"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "the nftables table `inet bitmesh` is not as it should be");
+            }
+        }
+        self.trouble = mended.err().map(|error| error.to_string());
+    }
+
+    /// Opens the interfaces whose packets pass the fence by now.
+    pub(super) fn open(&self, meters: &mut Meters) {
+        if self.trouble.is_some() {
+            return;
+        }
+        match meters.open_lans() {
+            Ok(changes) => changes.into_iter().for_each(tell),
+            Err(error) => tracing::warn!(%error, "the LAN interfaces stay shut"),
+        }
+    }
+
+    /// Why there is no fence.
+    pub(super) fn refusal(&self) -> Option<&FenceError> {
+        self.fence.as_ref().err()
+    }
+
+    /// What goes past the gate now.
+    pub(super) fn bypasses(&self) -> Vec<Bypass> {
+        let fence = self.trouble.iter().map(|trouble| Bypass {
+            what: format!("the nftables table `inet bitmesh` is not as it should be: {trouble}"),
+            cure: "see `nft list ruleset`; the agent tries again".to_owned(),
+        });
+        fence.collect()
+    }
+}
+
+fn tell(change: LanChange) {
+    match change {
+        LanChange::Attached { interface, ifindex } => {
+            tracing::info!(%interface, ifindex, "metered");
+        }
+        LanChange::Mended { interface } => {
+            tracing::warn!(%interface, "somebody took the programs off; they are back");
+        }
+        LanChange::Gone { interface } => {
+            tracing::warn!(%interface, "is gone; it is closed until it is back and metered");
+        }
+        LanChange::Unmetered { interface, error } => {
+            tracing::error!(%interface, %error, "can't be metered; it stays closed");
+        }
+    }
+}
+
+/// An attachment as operators see it.
+pub(super) fn shown(view: AttachmentView) -> Attachment {
+    let AttachmentView { interface, ifindex, uplink, downlink } = view;
+    let [uplink, downlink] = [uplink, downlink].map(|end| end.map(hooked));
+    Attachment { interface, ifindex, uplink, downlink }
+}
+
+fn hooked(attachment: meter::Attachment) -> Hooked {
+    let (hook, mode) = attachment.words();
+    Hooked { hook: hook.to_owned(), mode: mode.to_owned() }
+}

@@ -1,0 +1,152 @@
+//! The fence behind the gate: a chain of nftables that stops what would be forwarded to or from a
+//! LAN interface that is not metered.
+//!
+//! The programs go with their interface. If a device with a LAN interface's name comes back while
+//! no agent is there to attach them, this chain keeps it closed: it knows the metered interfaces
+//! by index, which a new device does not share. The gate itself never depends on it.
+//!
+//! It is written with `nft`, in one transaction, rather than by a library: there is none in Rust
+//! that is kept well and needs no C library, any router with nftables has the program, and an
+//! operator reads in the listing what was written.
+
+mod nft;
+
+use std::fmt::Write as _;
+
+pub use self::nft::FenceError;
+pub(crate) use self::nft::find;
+
+/// The family and name of the table: BitMesh's own.
+const TABLE: [&str; 3] = ["table", "inet", "bitmesh"];
+/// Before the filters of others: what they let pass in a flow table was let pass here.
+const PRIORITY: i32 = -10;
+
+/// The chain, as the agent left it.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    interfaces: Vec<String>,
+    metered: Vec<u32>,
+    /// How `nft` lists what was written: by its own version, so that only changes differ.
+    listed: String,
+}
+
+impl Fence {
+    /// Raises it, or replaces one that a former agent left, with no moment between them.
+    ///
+    /// # Errors
+    ///
+    /// Fails without `nft`, nftables in the kernel, or the right to administer networks.
+    pub(crate) fn raise(interfaces: Vec<String>, metered: Vec<u32>) -> Result<Self, FenceError> {
+        let mut fence = Self { interfaces, metered, listed: String::new() };
+        fence.write()?;
+        Ok(fence)
+    }
+
+    /// Lets pass what goes through these interfaces, and those only.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::raise`]; the fence then stays as it was.
+    pub(crate) fn admit(&mut self, metered: Vec<u32>) -> Result<(), FenceError> {
+        if metered == self.metered {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.metered, metered);
+        self.write().inspect_err(|_| self.metered = before)
+    }
+
+    /// Puts it back if somebody has removed or changed it. `true` if so.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::raise`].
+    pub(crate) fn mend(&mut self) -> Result<bool, FenceError> {
+        let found = listing()?;
+        if found.as_deref() == Some(self.listed.as_str()) {
+            return Ok(false);
+        }
+        self.write()?;
+        // An interface with a new name is listed by it, though nothing has changed.
+        Ok(found.as_deref() != Some(self.listed.as_str()))
+    }
+
+    fn write(&mut self) -> Result<(), FenceError> {
+        nft::load(&rules(&self.interfaces, &self.metered))?;
+        self.listed = listing()?.unwrap_or_default();
+        Ok(())
+    }
+}
+
+/// Takes the fence away. `false` if there is none.
+///
+/// # Errors
+///
+/// Fails without the right to administer networks.
+pub(crate) fn remove() -> Result<bool, FenceError> {
+    if nft::find().is_none() || listing()?.is_none() {
+        return Ok(false);
+    }
+    nft::load(&format!("delete {}\n", TABLE.join(" ")))?;
+    Ok(true)
+}
+
+/// The interfaces that the fence does not stand behind; nothing if there is no fence at all.
+///
+/// # Errors
+///
+/// Fails without `nft` or the right to ask it.
+pub(crate) fn gaps(interfaces: &[&str]) -> Result<Option<Vec<String>>, FenceError> {
+    let Some(listed) = listing()? else { return Ok(None) };
+    let open = |interface: &&&str| {
+        !listed.contains("hook forward") || rules_of(interface).iter().any(|r| !listed.contains(r))
+    };
+    Ok(Some(interfaces.iter().filter(open).map(|name| (*name).to_owned()).collect()))
+}
+
+/// The table as `nft` lists it, without counts; nothing if it is not there.
+fn listing() -> Result<Option<String>, FenceError> {
+    nft::list(&TABLE)
+}
+
+/// What stops packets of one interface under an index that is not metered.
+fn rules_of(interface: &str) -> [String; 2] {
+    ["iif", "oif"].map(|end| format!("{end}name \"{interface}\" {end} != @metered"))
+}
+
+fn rules(interfaces: &[String], metered: &[u32]) -> String {
+    let table = TABLE.join(" ");
+    // Deleting what is not there would fail: the first line makes sure that it is.
+    let mut text = format!("{table} {{ }}\ndelete {table}\n{table} {{\nset metered {{\n");
+    text += "type iface_index\n";
+    if !metered.is_empty() {
+        let list = metered.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "elements = {{ {list} }}");
+    }
+    let _ = writeln!(text, "}}\nchain forward {{");
+    let _ = writeln!(text, "type filter hook forward priority {PRIORITY}; policy accept;");
+    for rule in interfaces.iter().flat_map(|interface| rules_of(interface)) {
+        let _ = writeln!(text, "{rule} counter drop");
+    }
+    text + "}\n}\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_interface_is_closed_both_ways_but_for_the_metered_ones() {
+        let text = rules(&["lan0".to_owned(), "wlan0".to_owned()], &[7, 12]);
+        assert!(text.contains("elements = { 7, 12 }"), "{text}");
+        for rule in [
+            "iifname \"lan0\" iif != @metered counter drop",
+            "oifname \"lan0\" oif != @metered counter drop",
+            "iifname \"wlan0\" iif != @metered counter drop",
+            "oifname \"wlan0\" oif != @metered counter drop",
+        ] {
+            assert!(text.contains(rule), "{rule}: {text}");
+        }
+        assert!(!rules(&["lan0".to_owned()], &[]).contains("elements"));
+    }
+}

@@ -1,0 +1,102 @@
+//! The nftables chain behind the gate: kept by the agent, and never what the gate depends on.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use bitmesh_tests::agent::{Agent, Settings, Tariff};
+use bitmesh_tests::lab::{Lab, SERVER_V4, SERVER_V6};
+use bitmesh_tests::udp::{Pace, Receiver, Sender};
+use bitmesh_tests::wait::until;
+use nix::sys::signal::Signal;
+
+const TARIFF: Tariff = Tariff::bytes(1_000_000);
+const PACKETS: u64 = 100;
+const PACE: Pace = Pace { payload: 100, every: Duration::from_millis(1), packets: Some(PACKETS) };
+/// How long a connection may take in the lab; a closed gate answers nothing at all.
+const CONNECT: Duration = Duration::from_millis(500);
+
+/// Tries UDP both ways and TCP to the web, IPv4 and IPv6. Gives what got through.
+fn reaches(lab: &Lab) -> Result<Vec<String>> {
+    let bob = lab.subscriber();
+    let mut through = Vec::new();
+    for (own, server) in [(bob.v4(), SERVER_V4), (bob.v6(), SERVER_V6)] {
+        for (from, to, address) in
+            [(&bob.namespace, &lab.internet, server), (&lab.internet, &bob.namespace, own)]
+        {
+            let receiver = Receiver::start(to, address)?;
+            Sender::start(from, receiver.address, PACE)?.finish()?;
+            std::thread::sleep(Duration::from_millis(100));
+            if !receiver.stop()?.is_empty() {
+                through.push(format!("UDP to {address}"));
+            }
+        }
+        for port in [80, 443] {
+            let web = SocketAddr::new(server, port);
+            let _listener = lab.internet.enter(|| Ok(TcpListener::bind(web)?))?;
+            let connected =
+                bob.namespace.enter(|| Ok(TcpStream::connect_timeout(&web, CONNECT)))?;
+            if connected.is_ok() {
+                through.push(format!("TCP to {web}"));
+            }
+        }
+    }
+    Ok(through)
+}
+
+fn stands(lab: &Lab) -> bool {
+    let listed = lab.gateway.run("nft", &["list", "table", "inet", "bitmesh"]);
+    listed.is_ok_and(|list| list.contains("iif != @metered") && list.contains("\"lan0\""))
+}
+
+#[test]
+fn with_nftables_flushed_and_the_agent_stopped_nothing_of_the_unpaid_is_forwarded() -> Result<()> {
+    for hook in ["tcx", "clsact"] {
+        let lab = Lab::new()?;
+        ensure!(reaches(&lab)?.len() == 8, "the lab carries all of it without a gate");
+        let mut agent = Agent::start(&lab, &Settings::new(TARIFF).on_hook(hook))?;
+        agent.end(Signal::SIGTERM)?;
+        lab.gateway.run("nft", &["flush", "ruleset"])?;
+        let through = reaches(&lab)?;
+        ensure!(through.is_empty(), "{hook}: {through:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_agent_puts_the_chain_back_when_it_is_lost_or_changed() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = Agent::start(&lab, &Settings::new(TARIFF))?;
+    ensure!(stands(&lab), "no chain");
+    for harm in [
+        &["flush", "ruleset"][..],
+        &["delete", "table", "inet", "bitmesh"],
+        &["flush", "chain", "inet", "bitmesh", "forward"],
+        &["delete", "element", "inet", "bitmesh", "metered", "{ lan0 }"],
+    ] {
+        lab.gateway.run("nft", harm)?;
+        ensure!(!stands(&lab) || harm[0] == "delete", "{harm:?} did no harm");
+        until("the chain is back", || {
+            let listed = lab.gateway.run("nft", &["list", "set", "inet", "bitmesh", "metered"]);
+            Ok(stands(&lab) && listed.is_ok_and(|list| list.contains("lan0")))
+        })?;
+    }
+    ensure!(agent.said().contains("inet bitmesh"), "it said nothing: {}", agent.said());
+    Ok(())
+}
+
+#[test]
+fn the_chain_stays_when_the_agent_ends_and_goes_with_a_teardown() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = Agent::start(&lab, &Settings::new(TARIFF))?;
+    agent.end(Signal::SIGTERM)?;
+    ensure!(stands(&lab), "the chain went with the agent");
+    agent.launch(&lab.gateway)?;
+    ensure!(stands(&lab), "the chain went with a restart");
+    agent.end(Signal::SIGKILL)?;
+    ensure!(stands(&lab), "the chain went with the killed agent");
+    let config = agent.house.config();
+    agent.ask(&["teardown", "--config", &config.to_string_lossy()])?;
+    ensure!(lab.gateway.run("nft", &["list", "tables"])?.is_empty(), "the chain is left behind");
+    Ok(())
+}
