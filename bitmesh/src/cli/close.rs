@@ -1,9 +1,6 @@
 //! `bitmesh close`
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use bitmesh_core::wire::{ChannelId, ChannelWord};
+use bitmesh_core::wire::ChannelId;
 use clap::Args;
 use serde::Serialize;
 
@@ -11,11 +8,6 @@ use super::args::{Agent, beside_the_point};
 use super::failure::Failure;
 use super::output;
 use crate::control::{Request, Response};
-
-/// How long the close may take to be on the disk.
-const MAX_WRITE: Duration = Duration::from_secs(10);
-/// How often to look whether it is.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Close a payment channel, or all of them
 ///
@@ -47,7 +39,6 @@ impl Close {
         let Response::Closing { channels } = self.agent.ask(&Request::Close { channel })? else {
             return Err(beside_the_point());
         };
-        self.wait_until_durable(&channels)?;
         if self.json {
             return output::write_json(&Closing { channels: &channels });
         }
@@ -56,30 +47,6 @@ impl Close {
         }
         let lines = channels.iter().map(|channel| format!("{channel} is being closed\n"));
         output::write(&lines.collect::<String>())
-    }
-
-    /// A channel shows as closing once that is on the disk: an agent that dies later still closes it.
-    fn wait_until_durable(&self, asked: &[ChannelId]) -> Result<(), Failure> {
-        let deadline = Instant::now() + MAX_WRITE;
-        loop {
-            let Response::Channels { channels } = self.agent.ask(&Request::Channels {})? else {
-                return Err(beside_the_point());
-            };
-            let takes_updates = |state| {
-                matches!(state, ChannelWord::Opened | ChannelWord::Unconfirmed | ChannelWord::Open)
-            };
-            let mut rows = channels.iter().filter(|row| asked.contains(&row.channel));
-            if !rows.any(|row| takes_updates(row.state)) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(Failure::Told(
-                    "the close is not on the disk yet: see `bitmesh channels`, and ask again"
-                        .into(),
-                ));
-            }
-            thread::sleep(LOOK_EVERY);
-        }
     }
 
     /// The channel whose name begins so.

@@ -87,6 +87,15 @@ impl World {
         Ok(())
     }
 
+    /// What an operator was told is being closed is closed by whoever has the disk.
+    pub fn check_closing(&self, told: &[ChannelId]) -> Result<(), Violation> {
+        for row in told.iter().filter_map(|id| self.store.channels.get(id)) {
+            let closing = row.phase > ChannelPhase::Live && row.frozen.is_some();
+            hold!(closing, "{} is said to be closing, and is open on the disk", row.id);
+        }
+        Ok(())
+    }
+
     fn check_one_channel(&self) -> Result<(), Violation> {
         let mut paying: BTreeMap<Mac, ChannelId> = BTreeMap::new();
         for state in self.store.channels.values() {

@@ -269,6 +269,9 @@ impl World {
             }
             Command::ChannelReply { request, result } => {
                 self.note(&result);
+                if let Ok(ChannelAnswer::Closing(told)) = result.as_ref().map(|answer| &**answer) {
+                    self.check_closing(told)?;
+                }
                 self.answers.insert(request, result);
                 return self.answered(request);
             }

@@ -1,76 +1,18 @@
 //! Closing alone, and seeing to it that closes are confirmed.
 
-use std::time::Duration;
-
 use bitcoin::{FeeRate, Transaction};
 
 use super::book::{Channel, Side};
-use super::refusal::Refused;
 use super::{
-    BUMP_BLOCKS, BURIED_BLOCKS, CLOSE_PATIENCE_BLOCKS, ChannelAnswer, ChannelCommand, Purpose,
-    UNKNOWN_HEIGHT,
+    BUMP_BLOCKS, BURIED_BLOCKS, CLOSE_PATIENCE_BLOCKS, ChannelCommand, Purpose, UNKNOWN_HEIGHT,
 };
 use crate::channel::{CloseError, MAX_FEERATE, MIN_FEERATE, PayeeClosing, SignedClose};
 use crate::channel_record::{ChannelEnd, ChannelPhase, ChannelState, CloseTx, SpendKind};
 use crate::gateway::Gateway;
-use crate::io::{Command, RequestId};
+use crate::io::Command;
 use crate::wire::{ApiError, ChannelId};
 
-/// A payer that was heard of within this time is there.
-pub const PAYER_THERE: Duration = Duration::from_secs(60);
-
-/// How long a payer that is there has to close together when the operator closes.
-pub const CLOSE_GRACE: Duration = Duration::from_secs(30);
-
 impl Gateway {
-    pub(super) fn close_by_operator(
-        &mut self,
-        request: RequestId,
-        channel: Option<ChannelId>,
-    ) -> Result<(), ApiError> {
-        if self.channels.shop.is_none() {
-            return Err(Refused::ChannelsOff.into());
-        }
-        let ids: Vec<ChannelId> = match channel {
-            Some(id) => {
-                let channel = self.channels.all.get(&id).ok_or(Refused::NoChannel)?;
-                if let Some(end) = channel.wanted().end {
-                    return Err(Refused::Closed(end.txid).into());
-                }
-                vec![id]
-            }
-            None => self.channels.all.values().filter(|c| may_be_closed(c)).map(id_of).collect(),
-        };
-        for id in &ids {
-            self.close_one(*id);
-        }
-        self.answer(request, Ok(ChannelAnswer::Closing(ids)));
-        Ok(())
-    }
-
-    fn close_one(&mut self, id: ChannelId) {
-        let now = self.now;
-        let Some(channel) = self.channels.all.get_mut(&id) else { return };
-        if !channel.is_paid() {
-            // Without the countersignature nobody pays to its address. Else there is nothing to
-            // claim: the payer closes with us, or takes a refund.
-            let unsigned = channel.wanted().payer_signature.is_none();
-            return match unsigned && channel.is_unfunded() && channel.next.is_none() {
-                true => self.forget(id),
-                false => self.freeze(id, ChannelPhase::Closing),
-            };
-        }
-        let there = channel.talk.heard.is_some_and(|heard| now.since(heard) <= PAYER_THERE);
-        if there && channel.talk.grace_until.is_none() {
-            let until = now.after(CLOSE_GRACE);
-            channel.talk.grace_until = Some(until);
-            self.channels.alarm(until, id);
-            self.freeze(id, ChannelPhase::Closing);
-        } else {
-            self.freeze(id, ChannelPhase::ClosingAlone);
-        }
-    }
-
     /// What falls due with a new block.
     pub(super) fn look_at_deadlines(&mut self, tip: u32, is_new: bool) {
         let ids: Vec<ChannelId> =
@@ -256,10 +198,6 @@ impl ChannelState {
 
 fn id_of(channel: &Channel) -> ChannelId {
     channel.state.id
-}
-
-fn may_be_closed(channel: &Channel) -> bool {
-    channel.wanted().end.is_none() && !channel.talk.is_forgotten
 }
 
 /// Whether the gateway must close alone: the expiry is near, or closing together takes too long.

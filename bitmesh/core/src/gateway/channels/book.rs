@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::{FeeRate, Transaction, Txid};
 use bitmesh_common::abi::Mac;
 
+use super::operator::ClosingOperator;
 use super::{ChannelPolicy, Entropy};
 use crate::channel::message::Challenge;
 use crate::channel::{
@@ -36,6 +37,8 @@ pub(in crate::gateway) struct Channels {
     pub(super) chain: Chain,
     /// What is to be looked at again, and when.
     pub(super) alarms: BTreeSet<(BootTime, ChannelId)>,
+    /// Who waits until closes are durable.
+    pub(super) operators: Vec<ClosingOperator>,
     /// Counts the nonces that were drawn: each has a seed of its own, whatever the shell does.
     pub(super) draws: u64,
 }
@@ -158,6 +161,7 @@ impl Channels {
             next_index: 0,
             chain,
             alarms: BTreeSet::new(),
+            operators: Vec::new(),
             draws: 0,
         }
     }

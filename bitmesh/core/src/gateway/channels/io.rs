@@ -250,7 +250,7 @@ pub enum ChannelAnswer {
     CloseOffer(CloseOffer),
     /// The close is durable and handed to the node.
     Closed(Closed),
-    /// These channels are being closed.
+    /// It is durable that these channels are being closed.
     Closing(Vec<ChannelId>),
 }
 

@@ -19,6 +19,7 @@ mod end;
 mod fund;
 mod io;
 mod open;
+mod operator;
 mod pay;
 mod policy;
 mod refusal;
@@ -32,10 +33,10 @@ mod tests;
 
 use std::time::Duration;
 
-pub use self::alone::{CLOSE_GRACE, PAYER_THERE};
 pub(super) use self::book::Channels;
 pub use self::close::CHALLENGE_VALID;
 pub use self::io::{ChannelAnswer, ChannelCommand, ChannelInput, ChannelResult, Entropy, Purpose};
+pub use self::operator::{CLOSE_GRACE, MAX_CLOSING_OPERATORS, PAYER_THERE};
 pub use self::policy::ChannelPolicy;
 pub use self::restore::PolicyError;
 pub use self::view::ChannelLine;

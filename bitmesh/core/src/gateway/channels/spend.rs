@@ -21,6 +21,7 @@ impl Gateway {
         self.close_alone(id);
         self.send_close(id);
         self.answer_completer(id);
+        self.answer_operators([id]);
         self.balance_after(id);
     }
 

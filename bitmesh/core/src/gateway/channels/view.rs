@@ -159,7 +159,7 @@ impl Gateway {
             ChannelWord::Open => {
                 format!("takes updates; the gateway closes it at height {}", terms.last_call())
             }
-            ChannelWord::Closing => closing_sentence(channel),
+            ChannelWord::Closing => closing_sentence(channel, self.channels.chain.tip),
             ChannelWord::ClosedTogether => ended_sentence(channel, "both sides closed it"),
             ChannelWord::ClosedAlone => ended_sentence(channel, "the gateway closed it"),
             ChannelWord::Refunded => ended_sentence(channel, "the payer took a refund"),
@@ -177,7 +177,7 @@ fn closing_txid(channel: &Channel) -> Option<Txid> {
     state.end.map(|end| end.txid).or(on_its_way)
 }
 
-fn closing_sentence(channel: &Channel) -> String {
+fn closing_sentence(channel: &Channel, tip: Option<u32>) -> String {
     let state = &channel.state;
     match (&state.close, state.phase) {
         _ if state.frozen.is_none() => "takes no more updates; its gate is being closed".to_owned(),
@@ -188,6 +188,9 @@ fn closing_sentence(channel: &Channel) -> String {
         (Some(close), _) => format!("waits for its close {} to confirm", close.tx.compute_txid()),
         (None, _) if channel.newest.is_none() => {
             "nothing was paid: the payer closes it with the gateway, or takes a refund".to_owned()
+        }
+        (None, ChannelPhase::ClosingAlone) if tip.is_none() => {
+            "is closed as soon as the gateway sees the chain".to_owned()
         }
         (None, ChannelPhase::ClosingAlone) => {
             "is too small to be closed at this feerate: it is tried again each block".to_owned()

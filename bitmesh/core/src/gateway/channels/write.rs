@@ -72,6 +72,7 @@ impl Gateway {
                 if let Some(channel) = self.channels.all.get_mut(&id) {
                     channel.talk.is_forgotten = false;
                 }
+                self.refuse_operators(id);
             }
             ChannelWrite::Row(row) => self.row_not_written(&row),
         }
@@ -94,6 +95,7 @@ impl Gateway {
         }
         self.channels.alarm(self.now.after(RETRY_AFTER), row.id);
         self.refuse_all(askers, Refused::NotDurable);
+        self.refuse_operators(row.id);
     }
 
     /// The row of a channel whose account's last sample is final, for the same batch.
@@ -149,6 +151,7 @@ impl Gateway {
             closer.map(|closer| closer.request).into_iter().collect(),
             Refused::NotDurable,
         );
+        self.refuse_operators(freeze.channel);
     }
 
     /// Adds up anew what closes took out of this account.
