@@ -1,4 +1,4 @@
-//! Finds the eBPF objects that the tests load: the gate and its miscounting twin.
+//! Finds the eBPF objects that the tests load: the gate, its miscounting twin and its successor.
 
 use std::path::Path;
 
@@ -6,9 +6,11 @@ fn main() {
     println!("cargo::rerun-if-env-changed=BITMESH_BPF_DIR");
     // Set in .cargo/config.toml.
     let directory = std::env::var("BITMESH_BPF_DIR").unwrap_or_default();
-    for (file, variable) in
-        [("bitmesh.o", "BITMESH_EBPF_OBJECT"), ("miscount.o", "BITMESH_EBPF_MISCOUNT")]
-    {
+    for (file, variable) in [
+        ("bitmesh.o", "BITMESH_EBPF_OBJECT"),
+        ("miscount.o", "BITMESH_EBPF_MISCOUNT"),
+        ("successor.o", "BITMESH_EBPF_SUCCESSOR"),
+    ] {
         let object = Path::new(&directory).join(file);
         println!("cargo::rerun-if-changed={}", object.display());
         if object.exists() {

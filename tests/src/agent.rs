@@ -30,6 +30,8 @@ pub enum Program {
     /// The same agent with a gate that bills one Ethernet header too much for each packet. Every
     /// counting test must catch it.
     Miscounting,
+    /// BitMesh of a later release: other programs, same maps.
+    Successor,
 }
 
 impl Program {
@@ -42,6 +44,7 @@ impl Program {
         let name = match self {
             Self::True => "bitmesh",
             Self::Miscounting => "bitmesh-miscount",
+            Self::Successor => "bitmesh-successor",
         };
         let own = std::env::current_exe()?;
         // Programs are beside the demonstration, and one folder above the tests.
@@ -242,6 +245,16 @@ impl Agent {
         command.stdout(log.try_clone()?).stderr(log);
         self.child = Some(gateway.enter(|| command.spawn().context("cannot start the agent"))?);
         self.wait_until_it_answers()
+    }
+
+    /// Installs another program in its place, for the next start.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it was not built.
+    pub fn install(&mut self, program: Program) -> Result<()> {
+        self.binary = program.path()?;
+        Ok(())
     }
 
     fn wait_until_it_answers(&mut self) -> Result<()> {

@@ -23,7 +23,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     machine::need_programs(machine::NETWORK)?;
     machine::need_programs(machine::COMPILER)?;
     machine::need_bpffs()?;
-    build_ebpf::build_both(workspace)?;
+    build_ebpf::build_all(workspace)?;
     eprintln!("building the agent");
     run_process(workspace.cargo().args(["build", "--quiet", "--package", "bitmesh", "--bins"]))?;
     let node = bitcoind::prepare(workspace)?;

@@ -28,7 +28,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 /// Runs these tiers. One that can't run has failed.
 pub(crate) fn run_tiers(workspace: &Workspace, tiers: &[Tier], scale: Scale) -> Result<()> {
     let mut report = Report::default();
-    report.time("set-up", || build_ebpf::build_both(workspace).map(|_| Outcome::default()));
+    report.time("set-up", || build_ebpf::build_all(workspace).map(|_| Outcome::default()));
     for tier in tiers {
         let started = Instant::now();
         println!("\n── {} ──", tier.name());

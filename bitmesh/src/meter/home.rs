@@ -6,12 +6,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapInfo};
-use bitmesh_common::abi::{
-    ABI_VERSION, Account, House, Lan, MAX_LANS, MAX_METERS, MAX_STRANGERS, Mac, Meter, Stranger,
-};
+use bitmesh_common::abi::{ABI_VERSION, House};
 use rustix::fs::{FlockOperation, flock, statfs};
 
-use super::MeterError;
+use super::{MeterError, layout};
 
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -48,6 +46,11 @@ impl Home {
         }
     }
 
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the map or link with this name is pinned.
     pub(super) fn pin(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -63,7 +66,7 @@ impl Home {
     /// # Errors
     ///
     /// Fails if they are of another version.
-    pub(super) fn adopt(&self) -> Result<Option<House>, MeterError> {
+    pub(super) fn adopt(&self, object: &[u8]) -> Result<Option<House>, MeterError> {
         if !self.pin("house").exists() {
             return Ok(None);
         }
@@ -75,15 +78,17 @@ impl Home {
             let what = format!("layout {} instead of {ABI_VERSION}", house.abi_version);
             return Err(MeterError::OtherLayout { path: self.path.clone(), what });
         }
-        self.check_layout("meters", size_of::<Mac>(), size_of::<Meter>(), MAX_METERS)?;
-        self.check_layout("accounts", 4, size_of::<Account>(), MAX_METERS)?;
-        self.check_layout("strangers", size_of::<Mac>(), size_of::<Stranger>(), MAX_STRANGERS)?;
-        self.check_layout("lans", 4, size_of::<Lan>(), MAX_LANS)?;
+        layout::check(self, object)?;
         Ok(Some(house))
     }
 
     fn house(&self) -> Result<House, MeterError> {
-        self.check_layout("house", 4, size_of::<House>(), 1)?;
+        // Of another size it can't be read, and tells no version.
+        let info = MapInfo::from_pin(self.pin("house")).map_err(MeterError::map("house"))?;
+        if info.value_size() as usize != size_of::<House>() {
+            let what = format!("`house` has {} bytes", info.value_size());
+            return Err(MeterError::OtherLayout { path: self.path.clone(), what });
+        }
         let house: Array<_, House> = self.array("house")?;
         house.get(&0, 0).map_err(MeterError::map("house"))
     }
@@ -95,24 +100,6 @@ impl Home {
     ) -> Result<Array<MapData, T>, MeterError> {
         let data = MapData::from_pin(self.pin(name)).map_err(MeterError::map(name))?;
         Array::try_from(Map::Array(data)).map_err(MeterError::map(name))
-    }
-
-    /// A pinned map is reused by its name alone: its sizes are checked here.
-    fn check_layout(
-        &self,
-        name: &'static str,
-        key: usize,
-        value: usize,
-        entries: usize,
-    ) -> Result<(), MeterError> {
-        let info = MapInfo::from_pin(self.pin(name)).map_err(MeterError::map(name))?;
-        let found =
-            (info.key_size() as usize, info.value_size() as usize, info.max_entries() as usize);
-        if found == (key, value, entries) {
-            return Ok(());
-        }
-        let what = format!("`{name}` has {found:?} instead of {:?}", (key, value, entries));
-        Err(MeterError::OtherLayout { path: self.path.clone(), what })
     }
 
     /// Removes all pins, and with them the maps and links that nothing else holds.

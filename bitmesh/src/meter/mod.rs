@@ -18,6 +18,7 @@ mod first;
 mod home;
 mod lan;
 mod lans;
+mod layout;
 mod object;
 
 use std::collections::{BTreeSet, HashMap as StdHashMap};
@@ -118,7 +119,7 @@ impl Meters {
             lan::index_of(&lan.interface)?;
         }
         let home = Home::open(&options.bpffs)?;
-        let adopted = home.adopt()?;
+        let adopted = home.adopt(options.object)?;
         if adopted.is_none() {
             // Whatever is pinned was never finished, so no program uses it.
             home.clear()?;
@@ -326,17 +327,27 @@ impl Meters {
         }
         let home = Home::open(&options.bpffs)?;
         let mut removed = Vec::new();
-        if home.pin("lans").exists() {
-            let lans: Array<_, Lan> = home.array("lans")?;
-            for lan in lans.iter() {
-                let lan = lan.map_err(MeterError::map("lans"))?;
-                if lan.ifindex != 0 {
-                    removed.extend(attach::detach(&home, &lan)?);
-                }
-            }
+        for lan in Self::lans_to_leave(&home, options)? {
+            removed.extend(attach::detach(&home, &lan)?);
         }
         removed.extend(home.remove()?.iter().map(|pin| pin.display().to_string()));
         Ok(removed)
+    }
+}
+
+impl Meters {
+    /// The interfaces that programs may be on. A gate of another version does not say: then those
+    /// of the configuration are looked at, and a qdisc that was added stays.
+    fn lans_to_leave(home: &Home, options: &MeterOptions) -> Result<Vec<Lan>, MeterError> {
+        let own = home.pin("lans").exists() && home.adopt(options.object).is_ok();
+        if own {
+            let lans: Array<_, Lan> = home.array("lans")?;
+            let lans =
+                lans.iter().collect::<Result<Vec<_>, _>>().map_err(MeterError::map("lans"))?;
+            return Ok(lans.into_iter().filter(|lan| lan.ifindex != 0).collect());
+        }
+        let named = options.lans.iter().filter_map(|lan| crate::netlink::ifindex(&lan.interface));
+        Ok(named.map(|ifindex| Lan { ifindex, ..Lan::default() }).collect())
     }
 }
 
