@@ -103,12 +103,13 @@ impl Gateway {
         }
     }
 
-    /// Tells the operators who wait for this channel that the disk failed.
+    /// Tells the operators who wait for this channel that the disk failed. The close is tried
+    /// again, but not promised.
     pub(super) fn refuse_operators(&mut self, id: ChannelId) {
         let waits = |operator: &mut ClosingOperator| operator.waits_for.contains(&id);
         let failed = self.channels.operators.extract_if(.., waits);
         let requests = failed.map(|operator| operator.request).collect();
-        self.refuse_all(requests, Refused::NotDurable);
+        self.refuse_all(requests, Refused::CloseNotDurable);
     }
 }
 
@@ -116,7 +117,9 @@ fn may_be_closed(channel: &Channel) -> bool {
     channel.wanted().end.is_none() && !channel.talk.is_forgotten
 }
 
-/// Whether a gateway that dies now goes on with the close.
+/// Whether a gateway that dies now goes on with the close, and with all that was asked of it.
 fn is_durably_closing(channel: &Channel) -> bool {
-    channel.state.frozen.is_some() && channel.state.phase > ChannelPhase::Live
+    let state = &channel.state;
+    let frozen = state.frozen.is_some() && channel.to_freeze.is_none();
+    frozen && state.phase > ChannelPhase::Live && state.phase >= channel.wanted().phase
 }

@@ -7,7 +7,7 @@ use super::{MAX_LIVE_CHANNELS, MAX_UNFUNDED_PER_STATION};
 use crate::channel::{CloseError, FundingError, MessageError, TermsError, UpdateError};
 use crate::wire::ApiError;
 
-/// A refusal. Nothing was changed.
+/// A refusal. Nothing was changed, unless it says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum Refused {
     #[error("this gateway sells no channels: pay by Lightning, or ask the operator")]
@@ -43,6 +43,11 @@ pub(super) enum Refused {
     LedgerFull,
     #[error("the gateway's disk could not be written, so nothing was changed: try again")]
     NotDurable,
+    #[error(
+        "the gateway's disk could not be written: the close is tried again, but an agent that dies \
+         before that forgets it: see `bitmesh doctor`, and ask again"
+    )]
+    CloseNotDurable,
     #[error("another request of this channel is being handled: try again")]
     Busy,
     #[error("too many requests wait for this channel: try again")]
@@ -85,7 +90,7 @@ impl Refused {
             Self::OneChannel => "one_channel",
             Self::TooManyUnfunded | Self::TooManyChannels => "too_many_channels",
             Self::LedgerFull => "ledger_full",
-            Self::NotDurable => "not_durable",
+            Self::NotDurable | Self::CloseNotDurable => "not_durable",
             Self::Busy => "busy",
             Self::Overloaded => "overloaded",
             Self::NotAgreed => "not_agreed",

@@ -189,6 +189,9 @@ fn closing_sentence(channel: &Channel, tip: Option<u32>) -> String {
         (None, _) if channel.newest.is_none() => {
             "nothing was paid: the payer closes it with the gateway, or takes a refund".to_owned()
         }
+        (None, ChannelPhase::ClosingAlone) if channel.wanted().close.is_some() => {
+            "its close is being written to the disk".to_owned()
+        }
         (None, ChannelPhase::ClosingAlone) if tip.is_none() => {
             "is closed as soon as the gateway sees the chain".to_owned()
         }

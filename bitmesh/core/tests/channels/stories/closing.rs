@@ -3,7 +3,7 @@
 use bitcoin::{Amount, Transaction};
 use bitmesh_core::channel::message::{Challenge, Message as _};
 use bitmesh_core::gateway::channels::{
-    BUMP_BLOCKS, BURIED_BLOCKS, CHALLENGE_VALID, CLOSE_GRACE, CLOSE_PATIENCE_BLOCKS, PAYER_THERE,
+    BUMP_BLOCKS, BURIED_BLOCKS, CHALLENGE_VALID, CLOSE_PATIENCE_BLOCKS, PAYER_THERE,
 };
 use bitmesh_core::wire::{ChannelWord, CloseCompletion};
 use bitmesh_core::{ChannelAnswer, ChannelInput, ChannelPhase, Purpose, SpendKind};
@@ -11,11 +11,11 @@ use bitmesh_core::{ChannelAnswer, ChannelInput, ChannelPhase, Purpose, SpendKind
 use super::*;
 
 impl World {
-    fn spend(&self, who: usize) -> Transaction {
+    pub(super) fn spend(&self, who: usize) -> Transaction {
         self.chain.spend(self.outpoint(who)).expect("a spend").0.clone()
     }
 
-    fn operator_closes(&mut self, channel: Option<ChannelId>) -> Vec<ChannelId> {
+    pub(super) fn operator_closes(&mut self, channel: Option<ChannelId>) -> Vec<ChannelId> {
         let answer = self.ask(|request| ChannelInput::CloseByOperator { request, channel });
         match *answer.unwrap().unwrap().unwrap() {
             ChannelAnswer::Closing(ids) => ids,
@@ -24,7 +24,7 @@ impl World {
     }
 
     /// The operator closes a channel whose payer is gone.
-    fn closed_by_operator(&mut self, id: ChannelId) {
+    pub(super) fn closed_by_operator(&mut self, id: ChannelId) {
         self.pass(PAYER_THERE + SECOND).unwrap();
         assert_eq!(self.operator_closes(Some(id)), [id]);
         self.pass(SECOND).unwrap();
@@ -49,7 +49,7 @@ impl World {
         self.ask(input).unwrap().unwrap()
     }
 
-    fn mined(&mut self, blocks: u32) {
+    pub(super) fn mined(&mut self, blocks: u32) {
         self.mine(blocks).unwrap();
     }
 
@@ -310,33 +310,6 @@ fn what_is_too_little_to_be_returned_stays_on_the_account() {
 }
 
 #[test]
-fn a_payer_that_is_there_may_close_together_when_the_operator_closes() {
-    let (mut world, id) = paid(BYTES, 5_000);
-    assert_eq!(world.operator_closes(None), [id]);
-    world.pass(SECOND).unwrap();
-    assert_eq!(world.view(id).state, ChannelWord::Closing);
-    assert_eq!(world.view(id).closing_txid, None);
-    ok(world.close(0));
-    world.pass(CLOSE_GRACE).unwrap();
-    world.mined(1);
-    assert_eq!(world.view(id).state, ChannelWord::ClosedTogether);
-}
-
-#[test]
-fn a_payer_that_does_not_take_the_chance_is_closed_alone_also_after_a_restart() {
-    let (mut world, id) = paid(BYTES, 5_000);
-    world.operator_closes(Some(id));
-    world.pass(CLOSE_GRACE - SECOND).unwrap();
-    assert_eq!(world.view(id).closing_txid, None);
-    world.pass(SECOND * 2).unwrap();
-    let txid = world.view(id).closing_txid.expect("a close");
-    world.chain.evict(txid);
-    world.restart();
-    assert_eq!(world.spend(0).compute_txid(), txid, "broadcast again");
-    assert_eq!(world.broadcasts.last(), Some(&(Purpose::UnilateralClose, txid)));
-}
-
-#[test]
 fn the_gateway_closes_when_the_margin_begins_also_if_it_was_dead_then() {
     for dead in [false, true] {
         let (mut world, id) = paid(BYTES, 5_000);
@@ -452,22 +425,4 @@ fn a_close_while_the_chain_is_unknown_has_its_full_time_once_it_is_known() {
     assert_eq!(world.spend(0).compute_txid(), closed.txid, "it is broadcast");
     world.mined(1);
     assert_eq!(world.view(id).state, ChannelWord::ClosedTogether);
-}
-
-#[test]
-fn the_operators_close_forgets_what_nobody_funded_unless_it_was_countersigned() {
-    let mut world = world();
-    let first = ok(world.open(0, BYTES));
-    assert_eq!(world.operator_closes(None), [first]);
-    world.pass(SECOND).unwrap();
-    assert!(world.store.channels.is_empty());
-    let second = ok(world.open(0, BYTES));
-    world.is_chain_down = true;
-    ok(world.fund(0, CAPACITY));
-    assert_eq!(world.operator_closes(Some(second)), [second]);
-    world.is_chain_down = false;
-    ok(world.fund(0, CAPACITY));
-    world.mined(1);
-    let closed = ok(world.close(0));
-    assert_eq!(closed.returned_sat + closed.fee_sat, CAPACITY, "its payer gets it back");
 }

@@ -3,6 +3,7 @@
 mod chain;
 mod closing;
 mod opening;
+mod operator;
 mod paying;
 mod refusing;
 
