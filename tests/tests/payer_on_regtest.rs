@@ -27,7 +27,7 @@ const DOWNLOAD_BYTES: u64 = 40 << 20;
 
 /// How often the payer is killed.
 fn kills() -> u64 {
-    of_soak(300, 10)
+    of_soak(300, 50)
 }
 
 /// Alice's gateway, Bob's payer and the node of both.

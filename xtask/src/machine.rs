@@ -24,6 +24,9 @@ pub(crate) const NETWORK: &[Need] = &[
 /// What a build of C code inside a crate takes.
 pub(crate) const COMPILER: &[Need] = &[Need { program: "cc", package: "gcc libc6-dev" }];
 
+/// What the second implementation of the test vectors takes.
+pub(crate) const PYTHON: &[Need] = &[Need { program: "python3", package: "python3" }];
+
 /// What unpacking Debian packages takes.
 pub(crate) const PACKAGES: &[Need] =
     &[Need { program: "apt-get", package: "apt" }, Need { program: "dpkg-deb", package: "dpkg" }];

@@ -16,6 +16,8 @@ pub(crate) enum Tier {
     Tidy,
     /// Unit and property tests beside the code.
     Unit,
+    /// The channel's test vectors against a second implementation, which shares no code.
+    Vectors,
     /// The core with a seeded clock, disk and kernel, and a crash at any command.
     Sim,
     /// The real agent in network namespaces, under real traffic.
@@ -42,13 +44,14 @@ const ONE_AT_A_TIME: &[&str] = &["--test-threads=1"];
 impl Tier {
     /// All of them, quickest first.
     pub(crate) const ALL: &[Self] =
-        &[Self::Tidy, Self::Unit, Self::Sim, Self::Payments, Self::DataPlane];
+        &[Self::Tidy, Self::Unit, Self::Vectors, Self::Sim, Self::Payments, Self::DataPlane];
 
     /// Its name on the command line.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Tidy => "tidy",
             Self::Unit => "unit",
+            Self::Vectors => "vectors",
             Self::Sim => "sim",
             Self::DataPlane => "data-plane",
             Self::Payments => "payments",
@@ -67,6 +70,7 @@ impl Tier {
                 }
                 count(cargo.args(["--lib", "--bins"]))
             }
+            Self::Vectors => vectors(workspace),
             Self::Sim => {
                 let mut cargo = cargo_test(workspace, scale);
                 cargo.args(["--package", "bitmesh-core", "--test", "*"]);
@@ -77,6 +81,17 @@ impl Tier {
             Self::Payments => payments(workspace, scale),
         }
     }
+}
+
+/// Checks the vectors, and that the check notices each value that is changed.
+fn vectors(workspace: &Workspace) -> Result<Outcome> {
+    machine::need_programs(machine::PYTHON)?;
+    let ways: &[&[&str]] = &[&[], &["--mutate"]];
+    for way in ways {
+        let mut check = Command::new("python3");
+        process::run(check.arg(workspace.root.join("tests/vectors/check.py")).args(*way))?;
+    }
+    Ok(Outcome { passed: ways.len() as u64, failed: 0 })
 }
 
 /// What it takes to run the real agent between network namespaces.
