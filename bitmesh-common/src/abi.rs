@@ -17,6 +17,12 @@ pub const MAX_STRANGERS: usize = 4_096;
 /// Bytes in the ring `events`: 1,024 events and more.
 pub const EVENTS_BYTES: usize = 64 * 1024;
 
+/// Entries in `budgets`, the bounded LRU of who has asked the resolver.
+pub const MAX_BUDGETS: usize = 8_192;
+
+/// Entries in `redirects`, the bounded LRU of connections that are led to the portal.
+pub const MAX_REDIRECTS: usize = 8_192;
+
 /// LAN interfaces of one gateway.
 pub const MAX_LANS: usize = 8;
 
@@ -181,6 +187,32 @@ pub struct Stranger {
     pub zero: u32,
 }
 
+/// What one station has taken of the resolver: see [`crate::budget`]. Only the kernel writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// When all that it took would be earned again, in ns of CLOCK_BOOTTIME.
+    pub arrival: u64,
+    /// The same of what a newcomer can take.
+    pub known: u64,
+}
+
+/// A connection that is led to the portal. Only the kernel writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redirect {
+    /// Whose.
+    pub mac: Mac,
+    /// Its address; one of IPv4 takes the first four bytes.
+    pub address: V6Address,
+    /// Its port, as on the wire.
+    pub port: u16,
+    /// 4 or 6.
+    pub version: u16,
+    /// Always 0.
+    pub zero: u32,
+}
+
 /// What the gate must know about one LAN interface. Only the agent writes it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -191,8 +223,8 @@ pub struct Lan {
     pub hook: u32,
     /// 1 if the agent added the clsact qdisc, and must remove it.
     pub made_clsact: u32,
-    /// Always 0.
-    pub zero: u32,
+    /// TCP port of the portal, to which plain HTTP of who can't pay is led; 0 if it is not.
+    pub portal_port: u32,
     /// IPv4 addresses of the interface; unused ones are 0.
     pub ipv4: [V4Address; MAX_LAN_ADDRESSES],
     /// IPv6 addresses of the interface, its link-local one among them; unused ones are 0.
@@ -255,6 +287,8 @@ const _: () = {
     assert!(size_of::<Account>() == 64);
     assert!(size_of::<Stranger>() == 32);
     assert!(size_of::<Tally>() == 32);
+    assert!(size_of::<Budget>() == 16);
+    assert!(size_of::<Redirect>() == 32);
     assert!(size_of::<House>() == 16);
     assert!(size_of::<Event>() == 16);
     assert!(size_of::<Lan>() == 16 + MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
@@ -262,7 +296,9 @@ const _: () = {
 
 #[cfg(feature = "agent")]
 mod pod {
-    use super::{Account, Event, House, Lan, Mac, Meter, Stranger, Tally};
+    use super::{
+        Account, Budget, Event, House, Lan, Mac, Meter, Redirect, Stranger, Tally, V6Address,
+    };
 
     macro_rules! pod {
         ($($record:ty),*) => { $(
@@ -273,5 +309,5 @@ mod pod {
         )* };
     }
 
-    pod!(Account, Event, House, Lan, Mac, Meter, Stranger, Tally);
+    pod!(Account, Budget, Event, House, Lan, Mac, Meter, Redirect, Stranger, Tally, V6Address);
 }

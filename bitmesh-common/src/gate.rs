@@ -15,6 +15,9 @@ pub trait Spent {
     fn compare_exchange(&self, current: u64, new: u64) -> Result<(), u64>;
 }
 
+/// Where a resolver listens, for TCP and UDP (RFC 1035 §4.2).
+pub const DNS_PORT: u16 = 53;
+
 /// Why a packet was not paid for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -76,6 +79,11 @@ impl Account {
 pub enum Class {
     /// Keeps the LAN alive or leads to the portal: passes, paid or not, and costs nothing.
     Free,
+    /// A question to the gateway's resolver, or an answer of it: passes within a budget.
+    Resolver {
+        /// Bytes at the IP layer.
+        bytes: u64,
+    },
     /// For the gateway itself: passes for whom an account is open, and costs nothing.
     Local,
     /// Passes if it is paid for.
@@ -96,8 +104,13 @@ pub fn classify_uplink<F: Frame>(frame: &F, link: &Link, lan: &Lan) -> Result<Cl
     let ip = Ip::parse(frame, link)?;
     let local = lan.holds(&ip);
     if ip.is_group() || local {
-        if keeps_lan_alive(frame, &ip, local) || leads_to_open_port(frame, &ip, lan) {
+        if keeps_lan_alive(frame, &ip, local) {
             return Ok(Class::Free);
+        }
+        match open_port_of(frame, &ip, lan) {
+            Some(DNS_PORT) => return resolver(frame, &ip),
+            Some(_) => return Ok(Class::Free),
+            None => {}
         }
         if local {
             return Ok(Class::Local);
@@ -115,10 +128,35 @@ pub fn classify_downlink<F: Frame>(
     from_gateway: bool,
 ) -> Result<Class, Unparsed> {
     if from_gateway {
-        return Ok(Class::Free);
+        return made_here(frame, link);
     }
     let ip = Ip::parse(frame, link)?;
     billed(frame, &ip)
+}
+
+/// The class of what the gateway itself sends: free, but for the resolver's answers. A fragment of
+/// which the ports are not known could be one.
+#[inline(always)]
+fn made_here<F: Frame>(frame: &F, link: &Link) -> Result<Class, Unparsed> {
+    let Ok(ip) = Ip::parse(frame, link) else { return Ok(Class::Free) };
+    let Ok(NextHeader { protocol, offset, fragment }) = ip.upper_layer(frame) else {
+        return Ok(Class::Free);
+    };
+    if fragment {
+        return resolver(frame, &ip);
+    }
+    if protocol != ip_protocol::TCP && protocol != ip_protocol::UDP {
+        return Ok(Class::Free);
+    }
+    match frame.read::<2>(offset) {
+        Some(port) if u16::from_be_bytes(port) == DNS_PORT => resolver(frame, &ip),
+        _ => Ok(Class::Free),
+    }
+}
+
+#[inline(always)]
+fn resolver<F: Frame>(frame: &F, ip: &Ip) -> Result<Class, Unparsed> {
+    Ok(Class::Resolver { bytes: ip.on_wire(frame)?.bytes })
 }
 
 /// The class of a frame that a subscriber received through the gateway at `lan`, as far as it can
@@ -180,25 +218,27 @@ fn keeps_lan_alive<F: Frame>(frame: &F, ip: &Ip, local: bool) -> bool {
     }
 }
 
-/// DHCP, the resolver and the portal. Fragments never count: only the first has ports.
+/// The port, if it is DHCP's, the resolver's or the portal's. Fragments never count: only the first
+/// has ports.
 #[inline(always)]
-fn leads_to_open_port<F: Frame>(frame: &F, ip: &Ip, lan: &Lan) -> bool {
+fn open_port_of<F: Frame>(frame: &F, ip: &Ip, lan: &Lan) -> Option<u16> {
     let Ok(NextHeader { protocol, offset, fragment: false }) = ip.upper_layer(frame) else {
-        return false;
+        return None;
     };
     if protocol != ip_protocol::TCP && protocol != ip_protocol::UDP {
-        return false;
+        return None;
     }
-    let Some([_, _, high, low]) = frame.read::<4>(offset) else { return false };
-    let wanted = open_port(protocol, u16::from_be_bytes([high, low]));
+    let [_, _, high, low] = frame.read::<4>(offset)?;
+    let port = u16::from_be_bytes([high, low]);
+    let wanted = open_port(protocol, port);
     let mut i = 0;
     while i < MAX_OPEN_PORTS {
         if lan.open_ports[i] == wanted {
-            return true;
+            return Some(port);
         }
         i += 1;
     }
-    false
+    None
 }
 
 /// A port of the gateway that the unpaid may reach, as [`Lan::open_ports`] holds it.

@@ -2,6 +2,7 @@
 //!
 //! - [`abi`]: the records in the BPF maps, laid out once for both sides.
 //! - [`money`]: what bytes and time cost, in the kernel's unit.
+//! - [`budget`]: how much of the resolver is free.
 //! - [`packet`]: from a frame to what it is and how many bytes of it are billed.
 //! - [`quick`]: the same for the common case, in few instructions.
 //! - [`gate`]: from a packet, a meter and an account to a verdict.
@@ -12,6 +13,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
+pub mod budget;
 pub mod gate;
 pub mod money;
 pub mod packet;

@@ -76,6 +76,20 @@ impl<'a, P: Place> Subscriber<'a, P> {
         Verdict::Drop
     }
 
+    /// Whether its account is open and has something left.
+    #[inline(always)]
+    pub fn is_paying(&self) -> bool {
+        let Some(meter) = METERS.get_ptr_mut(self.mac) else { return false };
+        let Some(account) = self.open_account(meter) else { return false };
+        // SAFETY: as in `open_account`; `meter` is a live element of the map.
+        let (account, spent) =
+            unsafe { (account.read_volatile(), (&raw const (*meter).spent).read_volatile()) };
+        // SAFETY: the helper has no conditions.
+        let now = unsafe { bpf_ktime_get_boot_ns() };
+        let due = time_due(now.saturating_sub(account.start_ns), account.msat_per_minute);
+        spent.saturating_add(due) < account.prepaid
+    }
+
     /// Drops a frame whose bytes can't be counted.
     #[inline(always)]
     pub fn refuse(&self) -> Verdict {

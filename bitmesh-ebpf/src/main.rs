@@ -14,6 +14,8 @@ mod bill;
 mod head;
 mod maps;
 mod place;
+mod redirect;
+mod resolver;
 mod skb;
 mod tally;
 mod xdp;
@@ -112,8 +114,13 @@ fn judge_uplink(skb: Skb) -> Verdict {
     }
     let Some(lan) = maps::lan() else { return Verdict::Drop };
     match quick::uplink(&skb, lan) {
-        Some(Billable { mac, wire, .. }) => {
-            Subscriber::new(mac, &skb).bill(Direction::Uplink, wire.bytes, wire.packets)
+        Some(Billable { mac, wire, protocol }) => {
+            let subscriber = Subscriber::new(mac, &skb);
+            let verdict = subscriber.bill(Direction::Uplink, wire.bytes, wire.packets);
+            if verdict == Verdict::Drop && protocol == ip_protocol::TCP {
+                return redirect::lead(skb, mac.word());
+            }
+            verdict
         }
         None => long_way_up(skb),
     }
@@ -138,6 +145,9 @@ fn long_way_up(skb: Skb) -> Verdict {
     match classify_uplink(&skb, &link, lan) {
         Ok(Class::Free) => Verdict::Pass,
         Ok(Class::Local) => subscriber.admit(),
+        Ok(Class::Resolver { bytes }) => {
+            resolver::admit(Mac::new(link.source), bytes, subscriber.is_paying())
+        }
         Ok(Class::Billed { bytes, packets }) => subscriber.bill(Direction::Uplink, bytes, packets),
         Err(_) => subscriber.refuse(),
     }
@@ -146,9 +156,11 @@ fn long_way_up(skb: Skb) -> Verdict {
 #[inline(never)]
 fn long_way_down(skb: Skb) -> Verdict {
     let Ok(link) = Link::parse(&skb) else { return Verdict::Drop };
-    let subscriber = Subscriber::new(Mac::new(link.destination), &skb);
+    let mac = Mac::new(link.destination);
+    let subscriber = Subscriber::new(mac, &skb);
     match classify_downlink(&skb, &link, skb.is_from_gateway()) {
-        Ok(Class::Free) => Verdict::Pass,
+        Ok(Class::Free) => redirect::answer(skb, mac.word()),
+        Ok(Class::Resolver { bytes }) => resolver::admit(mac, bytes, subscriber.is_paying()),
         Ok(Class::Local) => subscriber.admit(),
         Ok(Class::Billed { bytes, packets }) => {
             subscriber.bill(Direction::Downlink, bytes, packets)

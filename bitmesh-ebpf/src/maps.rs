@@ -4,8 +4,8 @@ use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
 use bitmesh_common::abi::{
-    Account, EVENTS_BYTES, Event, House, Lan, MAX_LANS, MAX_METERS, MAX_STRANGERS, Mac, Meter,
-    Stranger, Tally,
+    Account, Budget, EVENTS_BYTES, Event, House, Lan, MAX_BUDGETS, MAX_LANS, MAX_METERS,
+    MAX_REDIRECTS, MAX_STRANGERS, Mac, Meter, Redirect, Stranger, Tally, V6Address,
 };
 
 /// `BPF_F_MMAPABLE`: the agent maps the array and stores into it.
@@ -26,6 +26,18 @@ pub static EVENTS: RingBuf<Event, EVENTS_BYTES> = RingBuf::new();
 /// MAC addresses without an account.
 #[btf_map(name = "strangers")]
 pub static STRANGERS: LruHashMap<Mac, Stranger, MAX_STRANGERS> = LruHashMap::new();
+
+/// What is left of the resolver to each: see [`bitmesh_common::budget`].
+#[btf_map(name = "budgets")]
+pub static BUDGETS: LruHashMap<Mac, Budget, MAX_BUDGETS> = LruHashMap::new();
+
+/// The same of all that can't pay.
+#[btf_map(name = "total_budget")]
+pub static TOTAL_BUDGET: Array<u64, 1> = Array::new();
+
+/// Connections that are led to the portal, and the addresses that they were meant for.
+#[btf_map(name = "redirects")]
+pub static REDIRECTS: LruHashMap<Redirect, V6Address, MAX_REDIRECTS> = LruHashMap::new();
 
 /// The LAN interfaces.
 #[btf_map(name = "lans")]

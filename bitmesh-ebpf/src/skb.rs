@@ -23,6 +23,12 @@ impl Skb {
         Self { raw: ctx.as_ptr().cast() }
     }
 
+    /// The context, as helpers take it.
+    #[inline(always)]
+    pub fn raw(&self) -> *mut __sk_buff {
+        self.raw
+    }
+
     /// What an XDP program has noted on the frame; 0 if nothing.
     #[inline(always)]
     pub fn note(&self) -> u64 {

@@ -44,6 +44,6 @@ fn billable<E>(
     let link = Link::parse(skb).ok()?;
     match classify(skb, &link, lan).ok()? {
         Class::Billed { bytes, packets } => Some((bytes, packets)),
-        Class::Free | Class::Local => None,
+        Class::Free | Class::Local | Class::Resolver { .. } => None,
     }
 }

@@ -59,6 +59,29 @@ impl Counter {
         Self::make(namespace, device, "egress", "daddr", to, ETHERNET_BYTES)
     }
 
+    /// Counts what comes in from these networks to these addresses.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `nft` does.
+    pub fn arriving_at(
+        namespace: &Namespace,
+        device: &str,
+        from: &[&str],
+        to: &[&str],
+    ) -> Result<Self> {
+        let family = |address: &str| if address.contains(':') { "ip6" } else { "ip" };
+        let pairs = from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to)));
+        let rules: String = pairs
+            .filter(|(from, to)| family(from) == family(to))
+            .map(|(from, to)| {
+                let family = family(from);
+                format!("{family} saddr {from} {family} daddr {to} counter name seen\n")
+            })
+            .collect();
+        Self::with_rules(namespace, device, "ingress", &rules, 0)
+    }
+
     /// Counts super-packets that come in with more bytes than this.
     ///
     /// # Errors

@@ -23,6 +23,20 @@ const FIRST: &str = "uplink_first";
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
+/// The maps that an agent pins.
+const PINNED: [&str; 10] = [
+    "meters",
+    "accounts",
+    "events",
+    "strangers",
+    "budgets",
+    "total_budget",
+    "redirects",
+    "lans",
+    "house",
+    "grace",
+];
+
 /// What a program said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -65,7 +79,7 @@ impl KernelGate {
     #[must_use]
     pub fn load_beside(object: &[u8], bpffs: &Path) -> Self {
         let mut loader = EbpfLoader::new();
-        for name in ["meters", "accounts", "events", "strangers", "lans", "house", "grace"] {
+        for name in PINNED {
             loader.map_pin_path(name, bpffs.join(name));
         }
         Self::load_with(loader, object)
@@ -180,7 +194,7 @@ impl KernelGate {
 /// The LAN of these tests.
 #[must_use]
 pub fn lan() -> Lan {
-    let mut lan = Lan { ifindex: 1, ..Lan::default() };
+    let mut lan = Lan { ifindex: 1, portal_port: 2121, ..Lan::default() };
     lan.ipv4[0].octets = GATEWAY_V4;
     lan.ipv6[0].octets = GATEWAY_V6;
     lan.open_ports[..4].copy_from_slice(&[

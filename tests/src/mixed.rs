@@ -195,7 +195,8 @@ fn packets(bob: &Subscriber, way: Way) -> Vec<(u16, Vec<u8>)> {
 }
 
 /// The packet from and to these addresses, with the checksum of an IPv4 header (RFC 791 §3.1).
-fn addressed(mut packet: Vec<u8>, from: IpAddr, to: IpAddr) -> Vec<u8> {
+#[must_use]
+pub fn addressed(mut packet: Vec<u8>, from: IpAddr, to: IpAddr) -> Vec<u8> {
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             packet[12..16].copy_from_slice(&from.octets());

@@ -14,6 +14,9 @@ use crate::namespace::Namespace;
 /// Bytes handed to the kernel at once: enough for the largest super-packets.
 pub const CHUNK: usize = 256 << 10;
 
+/// A port of the kernel's choice.
+const ANY_PORT: u16 = 0;
+
 /// One connection that carries bytes one way.
 #[derive(Debug)]
 pub struct Stream {
@@ -62,7 +65,17 @@ impl Stream {
     ///
     /// Fails if no connection comes about.
     pub fn download(ends: Ends, load: Load) -> Result<Self> {
-        let (client, server) = connect(ends)?;
+        let (client, server) = connect(ends, ANY_PORT)?;
+        Self::carry(server, client, load)
+    }
+
+    /// The client receives, from a server at this port.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::download`], and if the port is taken.
+    pub fn download_at(ends: Ends, port: u16, load: Load) -> Result<Self> {
+        let (client, server) = connect(ends, port)?;
         Self::carry(server, client, load)
     }
 
@@ -72,7 +85,7 @@ impl Stream {
     ///
     /// Fails if no connection comes about.
     pub fn upload(ends: Ends, load: Load) -> Result<Self> {
-        let (client, server) = connect(ends)?;
+        let (client, server) = connect(ends, ANY_PORT)?;
         Self::carry(client, server, load)
     }
 
@@ -117,8 +130,8 @@ impl Stream {
     }
 }
 
-fn connect(ends: Ends) -> Result<(TcpStream, TcpStream)> {
-    let listener = ends.server.enter(|| Ok(TcpListener::bind((ends.address, 0))?))?;
+fn connect(ends: Ends, port: u16) -> Result<(TcpStream, TcpStream)> {
+    let listener = ends.server.enter(|| Ok(TcpListener::bind((ends.address, port))?))?;
     let address = listener.local_addr()?;
     let client = ends
         .client

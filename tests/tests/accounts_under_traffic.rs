@@ -76,7 +76,8 @@ struct Gate {
 impl Gate {
     fn new() -> Result<Self> {
         let name = format!("/sys/fs/bpf/bitmesh-test-{}-accounts", std::process::id());
-        let lans = vec![LanOptions { interface: LAN.to_owned(), open_ports: Vec::new() }];
+        let interface = LAN.to_owned();
+        let lans = vec![LanOptions { interface, open_ports: Vec::new(), portal_port: 0 }];
         let hook = HookChoice::Auto;
         let options = MeterOptions { bpffs: PathBuf::from(name), hook, lans, object: BITMESH };
         Ok(Self { lab: Lab::new()?, options })

@@ -249,7 +249,7 @@ fn on_host(sent: &Sent, direction: Direction) -> Must {
         Direction::Downlink => classify_downlink(&frame, &link, false),
     });
     match class {
-        Ok(Class::Free) => Must::Free,
+        Ok(Class::Free | Class::Resolver { .. }) => Must::Free,
         Ok(Class::Local) => Must::Local,
         Ok(Class::Billed { bytes, packets }) => Must::Bill(bytes, packets),
         Err(_) => Must::Drop,

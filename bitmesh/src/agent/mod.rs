@@ -129,7 +129,7 @@ fn lan_options(lan: &Lan) -> LanOptions {
     if lan.resolver {
         open_ports.extend([(UDP, DNS_PORT), (TCP, DNS_PORT)]);
     }
-    LanOptions { interface: lan.interface.clone(), open_ports }
+    LanOptions { interface: lan.interface.clone(), open_ports, portal_port: lan.portal_port }
 }
 
 fn lan_port(lan: &Lan) -> LanPort {

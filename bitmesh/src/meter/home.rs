@@ -15,8 +15,18 @@ use super::{MeterError, layout};
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// The maps that are pinned, each under its name.
-pub(super) const MAPS: [&str; 7] =
-    ["meters", "accounts", "events", "strangers", "lans", "house", "grace"];
+pub(super) const MAPS: [&str; 10] = [
+    "meters",
+    "accounts",
+    "events",
+    "strangers",
+    "budgets",
+    "total_budget",
+    "redirects",
+    "lans",
+    "house",
+    "grace",
+];
 
 /// The pin directory, held by this agent.
 pub(super) struct Home {

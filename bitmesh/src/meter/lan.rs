@@ -44,7 +44,7 @@ pub(super) fn keep_attachment(new: &mut Lan, old: &Lan) {
 ///
 /// Fails if the kernel does not tell them.
 pub(super) fn describe(options: &LanOptions, ifindex: u32) -> Result<Lan, MeterError> {
-    let mut lan = Lan { ifindex, ..Lan::default() };
+    let mut lan = Lan { ifindex, portal_port: options.portal_port.into(), ..Lan::default() };
     for (place, (protocol, port)) in lan.open_ports.iter_mut().zip(&options.open_ports) {
         *place = open_port(*protocol, *port);
     }
@@ -96,8 +96,11 @@ mod tests {
     #[test]
     fn open_ports_are_filled_in_order() {
         let lo = netlink::ifindex("lo").expect("every system has lo");
-        let options =
-            LanOptions { interface: "lo".to_owned(), open_ports: vec![(17, 53), (6, 2121)] };
+        let options = LanOptions {
+            interface: "lo".to_owned(),
+            open_ports: vec![(17, 53), (6, 2121)],
+            portal_port: 2121,
+        };
         let lan = describe(&options, lo).expect("the kernel answers");
         assert_eq!(lan.open_ports[..3], [17 << 16 | 53, 6 << 16 | 2121, 0]);
         assert!(lan.ipv4.contains(&V4Address { octets: [127, 0, 0, 1] }));

@@ -69,6 +69,8 @@ pub struct LanOptions {
     /// Protocol and port of the gateway that the unpaid may reach, at most
     /// [`bitmesh_common::abi::MAX_OPEN_PORTS`].
     pub open_ports: Vec<(u8, u16)>,
+    /// TCP port to which plain HTTP of who can't pay is led.
+    pub portal_port: u16,
 }
 
 /// What [`Meters::open`] is to set up.
