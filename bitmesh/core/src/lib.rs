@@ -28,7 +28,7 @@ pub use channel_record::{
 };
 pub use gateway::channels::{
     ChannelAnswer, ChannelCommand, ChannelInput, ChannelLine, ChannelPolicy, ChannelResult,
-    Entropy, PolicyError, Purpose,
+    Entropy, Payout, PolicyError, Purpose,
 };
 pub use gateway::{Gateway, RestoreError};
 pub use io::{

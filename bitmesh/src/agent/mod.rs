@@ -231,7 +231,7 @@ fn policy(payments: &Payments, snapshot: &Snapshot) -> Result<ChannelPolicy, Age
     Ok(ChannelPolicy {
         network: chain.network,
         seed,
-        payout_script: channels.payout.clone(),
+        payout: Box::new(channels.payout.clone()),
         min_capacity: channels.min_capacity,
         max_capacity: channels.max_capacity,
         min_first_update: channels.min_first_update,

@@ -20,12 +20,13 @@
 //! cookie_file = "/var/lib/bitcoind/.cookie"
 //!
 //! [channels]
-//! payout_address = "bc1…"
+//! payout_address = "bc1…" # or payout_descriptor
 //! ```
 
 mod check;
 mod error;
 mod payments;
+mod payout;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -40,6 +41,7 @@ pub use self::error::ConfigError;
 pub use self::payments::{
     Chain, ChainAuth, Channels, MAX_CONFIRMATIONS, MAX_LOCK_BLOCKS, MIN_OPEN_BLOCKS, Payments,
 };
+pub use self::payout::PayTo;
 
 /// Bytes of a configuration file, at most.
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;

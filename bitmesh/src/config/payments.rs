@@ -3,12 +3,9 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, Amount, Network};
+use bitcoin::{Amount, Network};
 use bitmesh_core::Tariff;
-use bitmesh_core::channel::{
-    MAX_CAPACITY, MIN_FEERATE, MIN_MARGIN_BLOCKS, OutputScript, first_update_for,
-};
+use bitmesh_core::channel::{MAX_CAPACITY, MIN_FEERATE, MIN_MARGIN_BLOCKS, first_update_for};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
@@ -16,6 +13,7 @@ use toml::Spanned;
 use super::DEFAULT_TARIFF;
 use super::check::absolute;
 use super::error::Wrong;
+use super::payout::PayTo;
 
 /// The longest life of a channel, in blocks: about a year.
 pub const MAX_LOCK_BLOCKS: u32 = 52_560;
@@ -58,7 +56,7 @@ pub struct Chain {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channels {
     /// Where the money goes.
-    pub payout: OutputScript,
+    pub payout: PayTo,
     /// The prices.
     pub tariff: Tariff,
     /// The least that a channel holds.
@@ -113,7 +111,8 @@ pub(super) struct RawChain {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawChannels {
-    payout_address: Spanned<String>,
+    payout_address: Option<Spanned<String>>,
+    payout_descriptor: Option<Spanned<String>>,
     #[serde(default = "default_tariff")]
     tariff: Spanned<String>,
     #[serde(default = "sat::<10_000>")]
@@ -223,7 +222,7 @@ impl Terms<'_> {
         let most = MAX_CAPACITY.to_sat();
         let max_close_fee = within(&raw.max_close_fee_sat, "max_close_fee_sat", 0, most)?;
         Ok(Channels {
-            payout: self.payout(&raw.payout_address)?,
+            payout: self.payout(&raw, &table)?,
             tariff: self.tariff(&raw.tariff, &table)?,
             min_capacity,
             max_capacity,
@@ -240,20 +239,25 @@ impl Terms<'_> {
         })
     }
 
-    fn payout(&self, given: &Spanned<String>) -> Result<OutputScript, Wrong> {
-        let wrong = |why: &str| {
-            let what = format!("`payout_address` {why}");
-            Wrong::new(given.span(), what)
+    fn payout(&self, raw: &RawChannels, table: &Range<usize>) -> Result<PayTo, Wrong> {
+        let (key, given, read) = match (&raw.payout_address, &raw.payout_descriptor) {
+            (Some(given), None) => {
+                ("payout_address", given, PayTo::address(given.get_ref(), self.network))
+            }
+            (None, Some(given)) => {
+                ("payout_descriptor", given, PayTo::descriptor(given.get_ref(), self.network))
+            }
+            (Some(_), Some(given)) => {
+                let what = "give either `payout_address` or `payout_descriptor`, not both";
+                return Err(Wrong::new(given.span(), what.to_owned()));
+            }
+            (None, None) => {
+                let what = "the gateway's money has nowhere to go: add `payout_address = \"…\"` or \
+                            `payout_descriptor = \"…\"` to this table";
+                return Err(Wrong::new(table.clone(), what.to_owned()));
+            }
         };
-        let address: Address<NetworkUnchecked> = given
-            .get_ref()
-            .parse()
-            .map_err(|_| wrong("is no bitcoin address: mend its letters"))?;
-        let address = address.require_network(self.network).map_err(|_| {
-            wrong(&format!("is not of {}: give one of the chain's own", self.network))
-        })?;
-        OutputScript::new(address.script_pubkey())
-            .map_err(|_| wrong("is of an old kind: give one that starts with bc1 (or tb1, bcrt1)"))
+        read.map_err(|why| Wrong::new(given.span(), format!("`{key}` {why}")))
     }
 
     fn tariff(&self, name: &Spanned<String>, table: &Range<usize>) -> Result<Tariff, Wrong> {

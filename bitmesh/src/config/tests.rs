@@ -1,3 +1,5 @@
+use bitmesh_core::Payout as _;
+
 use super::*;
 
 const SMALLEST: &str = "[[lan]]\ninterface = \"wlan0\"\n[tariffs.default]\n";
@@ -302,6 +304,59 @@ fn a_payout_that_a_close_could_not_pay_is_refused() {
         let said = complaint(selling(given, other));
         assert!(said.starts_with(why), "{said}");
     }
+}
+
+/// An extended public key of the test chains.
+const XPUB: &str = "tpubD6NzVbkrYhZ4XgiXtGrdW5XDAPFCL9h7we1vwNCpn8tGbBcgfVYjXyhWo4E1xkh56hjod1RhGjxbaTLV3X4FyWuejifB9jusQ46QzG87VKp";
+
+#[test]
+fn a_descriptor_gives_each_channel_an_output_of_its_own() {
+    let address = "payout_address = \"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080\"";
+    for (descriptor, is_ranged) in [
+        (format!("tr({XPUB}/0/*)"), true),
+        (format!("wpkh({XPUB}/0/*)"), true),
+        (format!("wsh(multi(1,{XPUB}/0/*,{XPUB}/1/*))"), true),
+        (format!("wpkh({XPUB}/0/7)"), false),
+    ] {
+        let given = selling(address, &format!("payout_descriptor = \"{descriptor}\""));
+        let payout = given.expect("valid").payments.expect("both tables").channels.payout;
+        let scripts = [0, 1, 1, (1 << 31) - 1].map(|index| payout.script(index).expect("a script"));
+        assert_eq!(scripts[1], scripts[2]);
+        assert_eq!(scripts[0] != scripts[1] && scripts[1] != scripts[3], is_ranged);
+        assert!(!format!("{payout:?}").contains("tpub"), "not for the log");
+    }
+}
+
+#[test]
+fn a_descriptor_that_a_close_could_not_pay_is_refused_and_not_repeated() {
+    let address = "payout_address = \"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080\"";
+    let mainnet = "xpub661MyMwAqRbcFtXgS5sYJABqqG9YLmC4Q1Rdap9gSE8NqtwybGhePY2gZ29ESFjqJoCu1Rupje8YtGqsefD265TMg7usUDFdp6W1EGMcet8";
+    let secret = "cVt4o7BGAig1UXywgGSmARhxMdzP5qvQsxKkSsc1XEkw3tDTQFpy";
+    for (descriptor, why) in [
+        (format!("pkh({XPUB}/0/*)"), "is of an old kind"),
+        (format!("sh(wpkh({XPUB}/0/*))"), "is of an old kind"),
+        (format!("wpkh({mainnet}/0/*)"), "has keys of another chain than regtest"),
+        (format!("wpkh({XPUB}/<0;1>/*)"), "has several paths"),
+        (format!("wpkh({XPUB}/0/*h)"), "needs private keys"),
+        (format!("wpkh({secret})"), "is no output descriptor of public keys"),
+        (format!("wpkh({XPUB}/0/*)#00000000"), "is no output descriptor"),
+        ("bcrt1q".to_owned(), "is no output descriptor"),
+    ] {
+        let given = selling(address, &format!("payout_descriptor = \"{descriptor}\""));
+        let error = given.expect_err("must be refused");
+        assert!(error.contains(&format!("`payout_descriptor` {why}")), "{descriptor}: {error}");
+        assert!(error.starts_with("gateway.toml:12: "), "{error}");
+        assert!(!error.contains(secret) && !error.contains("tpub"), "{error}");
+    }
+}
+
+#[test]
+fn an_address_or_a_descriptor_is_given_and_not_both() {
+    let line = "payout_address = \"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080\"";
+    let none = complaint(selling(line, ""));
+    assert!(none.contains("add `payout_address = \"…\"` or `payout_descriptor"), "{none}");
+    let both = complaint(selling(line, &format!("{line}\npayout_descriptor = \"wpkh({XPUB})\"")));
+    assert!(both.starts_with("give either `payout_address` or `payout_descriptor`"), "{both}");
 }
 
 #[test]

@@ -41,13 +41,30 @@ impl Market {
     ///
     /// Fails without root, and without a node.
     pub fn with_subscribers(count: u8) -> Result<Self> {
+        Self::paid_at(count, |_, payout| Ok(format!("payout_address = \"{payout}\"")))
+    }
+
+    /// The same, with a new output of the node's wallet for each channel.
+    ///
+    /// # Errors
+    ///
+    /// Fails without root, and without a node.
+    pub fn with_descriptor(count: u8) -> Result<Self> {
+        Self::paid_at(count, |node, _| Ok(format!("payout_descriptor = {:?}", descriptor(node)?)))
+    }
+
+    fn paid_at(
+        count: u8,
+        payout_line: impl FnOnce(&Regtest, &Address) -> Result<String> + Send,
+    ) -> Result<Self> {
         let lab = Lab::with_subscribers(count)?;
         lab.real_segments()?;
         let node = lab.gateway.enter(Regtest::start)?;
         let payout = lab.gateway.enter(|| native_address(&node))?;
+        let payout_line = lab.gateway.enter(|| payout_line(&node, &payout))?;
         let chain = format!(
             "[chain]\nkind = \"bitcoind\"\nurl = {:?}\nnetwork = \"regtest\"\ncookie_file = {:?}\n\n\
-             [channels]\npayout_address = \"{payout}\"\n{TERMS}",
+             [channels]\n{payout_line}\n{TERMS}",
             node.url(),
             node.cookie(),
         );
@@ -156,6 +173,18 @@ fn native_address(node: &Regtest) -> Result<Address> {
     let address = node.wallet("getnewaddress", &json!(["", "bech32m"]))?;
     let address: Address<_> = address.as_str().context("no address")?.parse()?;
     Ok(address.require_network(Network::Regtest)?)
+}
+
+/// What the wallet receives with, as Taproot outputs: public keys alone.
+fn descriptor(node: &Regtest) -> Result<String> {
+    let listed = node.wallet("listdescriptors", &json!([]))?;
+    let all = listed["descriptors"].as_array().context("no descriptors")?;
+    let receives = |entry: &&Value| {
+        entry["internal"] == false
+            && entry["desc"].as_str().is_some_and(|text| text.starts_with("tr("))
+    };
+    let found = all.iter().find(receives).and_then(|entry| entry["desc"].as_str());
+    Ok(found.context("no Taproot descriptor")?.to_owned())
 }
 
 /// What a transaction pays to a script, in satoshi.

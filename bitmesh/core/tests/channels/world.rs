@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bitcoin::{Amount, FeeRate, Network, ScriptBuf, Txid};
-use bitmesh_core::channel::{OutputScript, Seed};
+use bitmesh_core::channel::{OutputScript, Seed, TermsError};
 use bitmesh_core::wire::{ApiError, ChannelId};
 use bitmesh_core::{
     Answer, BatchId, BootTime, ChannelAnswer, ChannelCommand, ChannelInput, ChannelPolicy,
-    ChannelResult, Command, Entropy, Epoch, Gateway, Input, Purpose, Refusal, RequestId, Sample,
+    ChannelResult, Command, Entropy, Epoch, Gateway, Input, Payout, Purpose, Refusal, RequestId,
+    Sample,
 };
 use rand::{RngExt as _, SeedableRng as _};
 use rand_xorshift::XorShiftRng;
@@ -79,6 +80,8 @@ pub struct World {
     pub is_chain_down: bool,
     pub feerate: FeeRate,
     pub confirmations: u32,
+    /// Where closes pay the gateway.
+    pub payout: Payouts,
     watched: BTreeMap<ChannelId, Watched>,
     next_request: u64,
     /// Requests of this life of the agent that are not answered.
@@ -91,6 +94,29 @@ pub struct World {
     pub promised: BTreeMap<ChannelId, u64>,
     /// Fundings that were double-spent.
     pub undone: BTreeSet<ChannelId>,
+}
+
+/// What the operator gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payouts {
+    One,
+    /// A script for each index.
+    Ranged,
+}
+
+impl Payouts {
+    fn build(self) -> Box<dyn Payout> {
+        match self {
+            Self::One => Box::new(script(0xbb)),
+            Self::Ranged => Box::new(self),
+        }
+    }
+}
+
+impl Payout for Payouts {
+    fn script(&self, index: u32) -> Result<OutputScript, TermsError> {
+        Ok(script(0x80 + u8::try_from(index).expect("few channels")))
+    }
 }
 
 pub fn script(byte: u8) -> OutputScript {
@@ -116,6 +142,7 @@ impl World {
             is_chain_down: false,
             feerate: FeeRate::from_sat_per_vb_u32(1),
             confirmations: 1,
+            payout: Payouts::One,
             watched: BTreeMap::new(),
             next_request: 1,
             open_requests: BTreeSet::new(),
@@ -134,7 +161,7 @@ impl World {
         ChannelPolicy {
             network: Network::Regtest,
             seed: Seed::new([0x5e; 32]),
-            payout_script: script(0xbb),
+            payout: self.payout.build(),
             min_capacity: Amount::from_sat(20_000),
             max_capacity: Amount::from_sat(1_000_000),
             min_first_update: Amount::from_sat(1_000),

@@ -37,7 +37,7 @@ pub(super) use self::book::Channels;
 pub use self::close::CHALLENGE_VALID;
 pub use self::io::{ChannelAnswer, ChannelCommand, ChannelInput, ChannelResult, Entropy, Purpose};
 pub use self::operator::{CLOSE_GRACE, MAX_CLOSING_OPERATORS, PAYER_THERE};
-pub use self::policy::ChannelPolicy;
+pub use self::policy::{ChannelPolicy, Payout};
 pub use self::restore::PolicyError;
 pub use self::view::ChannelLine;
 pub(super) use self::write::ChannelWrite;

@@ -11,7 +11,9 @@ use super::{
     MAX_UNFUNDED_PER_STATION, OFFER_VALID_S, SIGNED_LAPSE_S, UNSIGNED_LAPSE_S,
 };
 use crate::channel::message::{Agreement, Challenge, Message as _, Offer};
-use crate::channel::{KeyError, MAX_KEY_INDEX, Opened, Role, Terms, TermsError, first_update_for};
+use crate::channel::{
+    KeyError, MAX_KEY_INDEX, Opened, OutputScript, Role, Terms, TermsError, first_update_for,
+};
 use crate::channel_record::{ChannelPhase, ChannelState};
 use crate::gateway::Gateway;
 use crate::gateway::change::PendingBatch;
@@ -107,10 +109,15 @@ impl Gateway {
         if index > MAX_KEY_INDEX {
             return Err(TermsError::Key(KeyError::Index(index)).into());
         }
+        let shop = self.channels.shop.as_ref().ok_or(Refused::ChannelsOff)?;
+        let payout = shop.policy.payout.script(index)?;
+        if body.change_script == payout {
+            return Err(Refused::ChangeScript.into());
+        }
+        let agreed = agree(shop, mac, body, payout, (index, tip))?;
         // Never used again, whatever becomes of this channel.
         self.channels.next_index = index.saturating_add(1);
-        let shop = self.channels.shop.as_ref().ok_or(Refused::ChannelsOff)?;
-        Ok(agree(shop, mac, body, index, tip)?.into_state(body, index, tip, unix_s))
+        Ok(agreed.into_state(body, index, tip, unix_s))
     }
 
     fn check_offer(&self, body: &OpenRequest, unix_s: u64) -> Result<(), Refused> {
@@ -122,9 +129,6 @@ impl Gateway {
         }
         if unix_s > body.offer.valid_until_unix_s {
             return Err(Refused::OfferExpired);
-        }
-        if body.change_script == shop.policy.payout_script {
-            return Err(Refused::ChangeScript);
         }
         Ok(())
     }
@@ -247,8 +251,8 @@ fn agree(
     shop: &Shop,
     mac: Mac,
     body: &OpenRequest,
-    index: u32,
-    tip: u32,
+    payout_script: OutputScript,
+    (index, tip): (u32, u32),
 ) -> Result<Agreed, TermsError> {
     let policy = &shop.policy;
     let offer = &body.offer;
@@ -261,7 +265,7 @@ fn agree(
         expiry_height: tip.saturating_add(offer.lock_blocks),
         margin_blocks: offer.margin_blocks,
         change_script: body.change_script.clone(),
-        payout_script: policy.payout_script.clone(),
+        payout_script,
         min_capacity: offer.min_capacity,
         max_capacity: offer.max_capacity,
         min_first_update: offer.min_first_update,

@@ -1,8 +1,28 @@
 //! What the operator decides about channels.
 
+use std::fmt;
+
 use bitcoin::{Amount, Network};
 
-use crate::channel::{OutputScript, Seed};
+use crate::channel::{OutputScript, Seed, TermsError};
+
+/// Where closes pay the gateway. The same index always gives the same script.
+pub trait Payout: fmt::Debug + Send {
+    /// The script of the channel whose keys have this index. Indexes are durable before the
+    /// script is shown to anybody, and none comes twice.
+    ///
+    /// # Errors
+    ///
+    /// [`TermsError`] if there is none of this index.
+    fn script(&self, index: u32) -> Result<OutputScript, TermsError>;
+}
+
+/// The same for all channels.
+impl Payout for OutputScript {
+    fn script(&self, _: u32) -> Result<OutputScript, TermsError> {
+        Ok(self.clone())
+    }
+}
 
 /// The operator's terms for new channels, and the secret behind all of them.
 #[derive(Debug)]
@@ -12,7 +32,7 @@ pub struct ChannelPolicy {
     /// Where the keys come from. It never changes while there are channels.
     pub seed: Seed,
     /// Where closes of new channels pay to.
-    pub payout_script: OutputScript,
+    pub payout: Box<dyn Payout>,
     /// The least that a channel holds.
     pub min_capacity: Amount,
     /// The most that a channel holds.

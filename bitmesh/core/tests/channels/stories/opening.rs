@@ -13,7 +13,7 @@ use bitmesh_core::{
 };
 
 use super::*;
-use crate::world::script;
+use crate::world::{Payouts, script};
 
 const STATION: Mac = Mac::new([2, 0, 0, 0, 0, 9]);
 
@@ -215,4 +215,41 @@ fn a_policy_that_can_not_stand_is_refused() {
     assert_eq!(try_policy(|p| p.max_capacity = bitcoin::Amount::from_sat(1)), capacity);
     let other_seed = try_policy(|policy| policy.seed = Seed::new([1; 32]));
     assert_eq!(other_seed, Err(PolicyError::OtherSeed(id)));
+}
+
+#[test]
+fn each_channel_pays_to_an_output_of_its_own_that_was_durable_before_it_was_shown() {
+    let mut world = world();
+    world.payout = Payouts::Ranged;
+    world.restart();
+    let mut shown = Vec::new();
+    for killed in [false, true, false, true] {
+        let id = ok(world.open(0, BYTES));
+        if killed {
+            world.restart();
+        }
+        let state = &world.store.channels[&id];
+        assert!(world.store.key_index >= Some(state.index));
+        shown.push(state.agreement.terms.payout_script.clone());
+    }
+    let mut different = shown.clone();
+    different.sort_by(|a, b| a.as_script().cmp(b.as_script()));
+    different.dedup();
+    assert_eq!(different.len(), shown.len(), "{shown:?}");
+}
+
+#[test]
+fn a_close_pays_the_output_that_was_agreed_also_after_the_operator_gave_another() {
+    let mut world = world();
+    world.payout = Payouts::Ranged;
+    world.restart();
+    let id = world.ready(0, BYTES, CAPACITY);
+    ok(world.pay(0, 5_000));
+    assert!(world.use_bytes(0, 3_000_000));
+    let agreed = world.store.channels[&id].agreement.terms.payout_script.clone();
+    world.payout = Payouts::One;
+    world.restart();
+    ok(world.close(0));
+    let (tx, _) = world.chain.spend(world.outpoint(0)).expect("a close");
+    assert!(tx.output.iter().any(|output| output.script_pubkey == *agreed.as_script()));
 }
