@@ -10,8 +10,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::machine::{self, need_programs};
-use crate::process::{find_program, output, run_aside};
+use crate::debian::Suite;
+use crate::process::{find_program, output};
 use crate::workspace::Workspace;
 
 /// Names the program of a node; what the tests read, too.
@@ -20,10 +20,6 @@ pub(crate) const BITCOIND_EXE: &str = "BITCOIND_EXE";
 /// The suite of Debian that has the package.
 const SUITE: &str = "sid";
 const PACKAGE: &str = "bitcoin-knots";
-
-/// Where Debian says from where it takes packages.
-const SOURCES: &[&str] = &["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// What only the packages' installation needs, not the program.
 const NOT_NEEDED: &[&str] =
@@ -54,73 +50,15 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 fn unpack(folder: &Path) -> Result<()> {
-    need_programs(machine::PACKAGES)?;
-    let apt = folder.join("apt");
-    let archives = apt.join("cache/archives");
-    for part in ["lists/partial", "cache/archives/partial", "preferences"] {
-        fs::create_dir_all(apt.join(part))?;
-    }
-    fs::write(apt.join("status"), "")?;
-    fs::write(apt.join("sources.list"), source()?)?;
-    fs::write(apt.join("apt.conf"), configuration(&apt)?)?;
-    let command = |program: &str| {
-        let mut command = Command::new(program);
-        command.env("APT_CONFIG", apt.join("apt.conf")).current_dir(&archives);
-        command
-    };
-    run_aside(command("apt-get").args(["--quiet=2", "update"]))?;
-    let simulated = ["--print-uris", "--no-install-recommends", "--yes", "install", PACKAGE];
-    let packages = packages(&output(command("apt-get").args(simulated))?);
-    run_aside(command("apt-get").args(["--quiet=2", "download"]).args(packages))?;
-    for archive in fs::read_dir(&archives)? {
-        let archive = archive?.path();
-        if archive.extension().is_some_and(|extension| extension == "deb") {
-            run_aside(Command::new("dpkg-deb").arg("-x").arg(archive).arg(folder.join("root")))?;
-        }
-    }
-    Ok(())
+    let suite = Suite::read(SUITE, "amd64", folder.join("apt"))
+        .with_context(|| format!("no Bitcoin node: set {BITCOIND_EXE} to a bitcoind"))?;
+    let packages = suite.with_dependencies(&[PACKAGE])?;
+    suite.unpack(&needed(packages), &folder.join("root"))
 }
 
-/// A line of sources.list for the suite, on the machine's own mirror.
-fn source() -> Result<String> {
-    let mirror = SOURCES.iter().find_map(|path| mirror(&fs::read_to_string(path).ok()?));
-    let mirror = mirror.with_context(|| {
-        format!("no Debian mirror in {}: set {BITCOIND_EXE} to a bitcoind", SOURCES.join(" or "))
-    })?;
-    Ok(format!("deb [signed-by={KEYRING}] {mirror} {SUITE} main\n"))
-}
-
-/// The first address in either form of Debian's list.
-fn mirror(list: &str) -> Option<String> {
-    list.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.first() {
-            Some(&"URIs:") => words.get(1).map(|uri| (*uri).to_owned()),
-            Some(&"deb") => words.iter().find(|word| word.contains("://")).map(|uri| (*uri).into()),
-            _ => None,
-        }
-    })
-}
-
-fn configuration(apt: &Path) -> Result<String> {
-    let apt = apt.to_str().context("the target folder's name is no text")?;
-    Ok(format!(
-        "Dir::State \"{apt}\";\nDir::State::status \"{apt}/status\";\n\
-         Dir::State::Lists \"{apt}/lists\";\nDir::Cache \"{apt}/cache\";\n\
-         Dir::Etc::sourcelist \"{apt}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
-         Dir::Etc::preferencesparts \"{apt}/preferences\";\nAPT::Sandbox::User \"root\";\n\
-         Acquire::Languages \"none\";\nAcquire::Retries \"3\";\n"
-    ))
-}
-
-/// The names in what `apt-get --print-uris` says: `'address' name_version_architecture.deb size …`.
-fn packages(uris: &str) -> Vec<String> {
-    uris.lines()
-        .filter(|line| line.starts_with('\''))
-        .filter_map(|line| line.split(' ').nth(1)?.split('_').next())
-        .filter(|name| !NOT_NEEDED.iter().any(|prefix| name.starts_with(prefix)))
-        .map(str::to_owned)
-        .collect()
+fn needed(packages: Vec<String>) -> Vec<String> {
+    let needed = |name: &String| !NOT_NEEDED.iter().any(|prefix| name.starts_with(prefix));
+    packages.into_iter().filter(needed).collect()
 }
 
 /// A script that starts the program with its own libraries.
@@ -163,18 +101,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mirror_is_read_from_either_form_of_the_list() {
-        let new = "Types: deb\nURIs: http://mirror.test/debian\nSuites: bookworm\n";
-        let old = "# cdrom\ndeb [arch=amd64] http://mirror.test/debian bookworm main\n";
-        assert_eq!(mirror(new).unwrap(), "http://mirror.test/debian");
-        assert_eq!(mirror(old).unwrap(), "http://mirror.test/debian");
-        assert_eq!(mirror("# nothing\n"), None);
-    }
-
-    #[test]
     fn only_what_the_program_needs_is_fetched() {
-        let said = "Reading…\n'http://m.test/a.deb' bitcoin-knots_29.4_amd64.deb 1 SHA256:x\n\
-                    'http://m.test/b.deb' systemd_257_amd64.deb 2 SHA256:y\n";
-        assert_eq!(packages(said), ["bitcoin-knots"]);
+        let packages = ["bitcoin-knots", "systemd", "libc6"].map(str::to_owned).to_vec();
+        assert_eq!(needed(packages), ["bitcoin-knots", "libc6"]);
     }
 }

@@ -10,6 +10,9 @@ use crate::process::run as run_process;
 use crate::toolchain::Toolchain;
 use crate::workspace::Workspace;
 
+/// Programs that do nothing, to measure the gate beside them.
+pub(crate) const EMPTY: &str = "empty.o";
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Let the programs log rare events, for `cargo build -p bitmesh --features ebpf-log`.
@@ -65,9 +68,10 @@ fn build(
     cargo.args(["build", "--quiet", "--target-dir"]).arg(&scratch).args(features);
     toolchain.equip(&mut cargo);
     run_process(&mut cargo)?;
-    let built = scratch.join("bpfel-unknown-none/release/bitmesh-ebpf");
+    let built = scratch.join("bpfel-unknown-none/release");
     let object = workspace.bpf().join(name);
-    copy_if_changed(&built, &object)?;
+    copy_if_changed(&built.join("bitmesh-ebpf"), &object)?;
+    copy_if_changed(&built.join("empty"), &workspace.bpf().join(EMPTY))?;
     Ok(object)
 }
 

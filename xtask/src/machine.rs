@@ -13,6 +13,23 @@ pub(crate) struct Need {
     package: &'static str,
 }
 
+impl Need {
+    /// A program, and its package or packages.
+    pub(crate) const fn new(program: &'static str, package: &'static str) -> Self {
+        Self { program, package }
+    }
+
+    /// The program.
+    pub(crate) const fn program(&self) -> &'static str {
+        self.program
+    }
+
+    /// The package.
+    pub(crate) const fn package(&self) -> &'static str {
+        self.package
+    }
+}
+
 /// What network namespaces, counters and offload switches take.
 pub(crate) const NETWORK: &[Need] = &[
     Need { program: "ip", package: "iproute2" },
@@ -65,6 +82,27 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     run_aside(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))
 }
 
+/// Installs Debian packages of a suite that the machine does not take packages from: `list` names
+/// it, as a file of the form of `sources.list`.
+pub(crate) fn install_from(suite: &str, list: &Path, packages: &[&str]) -> Result<()> {
+    let words = packages.join(" ");
+    if !is_root()? {
+        bail!("missing: {words} of {suite}; run this once as root");
+    }
+    eprintln!("installing Debian packages of {suite}: {words}");
+    let source = format!("Dir::Etc::sourcelist={}", list.display());
+    run_aside(apt().args(["--option", &source, "update"]))?;
+    let install = ["install", "--yes", "--no-install-recommends", "--target-release", suite];
+    run_aside(apt().args(["--option", &source]).args(install).args(packages))
+}
+
+/// The name of this machine's release of Debian, `bookworm` say.
+pub(crate) fn codename() -> Option<String> {
+    let release = std::fs::read_to_string("/etc/os-release").ok()?;
+    let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
+    Some(name.trim_matches('"').to_owned())
+}
+
 /// Mounts the BPF file system if nothing has.
 pub(crate) fn need_bpffs() -> Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
@@ -91,7 +129,9 @@ fn is_root() -> Result<bool> {
 
 fn apt() -> Command {
     let mut apt = Command::new("apt-get");
-    apt.arg("--quiet=2").env("DEBIAN_FRONTEND", "noninteractive");
+    // Another installation may be under way.
+    apt.args(["--quiet=2", "--option", "DPkg::Lock::Timeout=300"])
+        .env("DEBIAN_FRONTEND", "noninteractive");
     apt
 }
 

@@ -4,6 +4,7 @@
 
 mod bitcoind;
 mod build_ebpf;
+mod debian;
 mod demo;
 mod instructions;
 mod machine;
@@ -12,6 +13,7 @@ mod soak;
 mod test;
 mod tidy;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +39,8 @@ enum Command {
     Test(test::Args),
     /// Runs the tests with large counts.
     Soak(soak::Args),
+    /// Boots stock kernels in virtual machines.
+    Vm(vm::Args),
     /// Checks the rules of the house that a compiler does not hold; formatting and lints too.
     Tidy,
 }
@@ -50,6 +54,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bitcoind => bitcoind::run(&workspace),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Soak(args) => soak::run(&workspace, &args),
+        Command::Vm(args) => vm::run(&workspace, &args),
         Command::Tidy => tidy::run(&workspace),
     }
 }
