@@ -1,5 +1,6 @@
 //! The loop: facts in, obligations out.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -208,9 +209,9 @@ impl EventLoop {
         self.gateway.handle_input(now(), input);
     }
 
-    /// Hints only: what they are about is read from the meters.
+    /// Hints only: what they are about is read from the meters, those that are hinted at.
     fn read_events(&mut self) -> Result<(), AgentError> {
-        let mut look = false;
+        let mut hinted = BTreeSet::new();
         self.more_events = true;
         for _ in 0..MAX_EVENTS_PER_TURN {
             let Some(event) = self.meters.next_event() else {
@@ -223,9 +224,16 @@ impl EventLoop {
                 EVENT_EXHAUSTED => tracing::info!(%mac, "the balance is used up"),
                 kind => tracing::debug!(%mac, kind, "heard from"),
             }
-            look |= event.kind == EVENT_LOW || event.kind == EVENT_EXHAUSTED;
+            if event.kind == EVENT_LOW || event.kind == EVENT_EXHAUSTED {
+                hinted.insert(event.mac);
+            }
         }
-        if look { self.sample() } else { Ok(()) }
+        if !hinted.is_empty() {
+            let before = now();
+            let samples = self.meters.sample_some(&hinted)?;
+            self.gateway.handle_input(before, Input::Sampled(samples));
+        }
+        Ok(())
     }
 
     /// The time of a sample is before its first reading.

@@ -24,7 +24,7 @@ struct ObjGet {
 /// `attr` must be the part of `union bpf_attr` that the command takes, and what it points to must
 /// be as large as it says.
 #[allow(unsafe_code)]
-unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
+pub(super) unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the caller's promise; the kernel reads and writes no more than the given size.
     let done =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };

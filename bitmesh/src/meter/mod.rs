@@ -11,6 +11,7 @@
 mod accounts;
 mod attach;
 mod attachment;
+mod batch;
 mod bpf;
 mod convert;
 mod error;
@@ -25,7 +26,7 @@ use std::collections::{BTreeSet, HashMap as StdHashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
-use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
+use aya::maps::{Array, Map, MapData, RingBuf};
 use bitmesh_common::abi::{
     ACCOUNT_CLOSED, ACCOUNT_OPEN, Account, Event, House, Lan, MAX_LANS, MAX_METERS, Mac, Meter,
 };
@@ -39,12 +40,10 @@ use self::lans::Standing;
 use self::object::{Grace, found, load, take};
 
 pub use self::attachment::{Attachment, Hook, Mode};
+pub use self::batch::{BATCH_METERS, MAX_BATCH_METERS, MeterMap};
 pub use self::error::MeterError;
 pub(crate) use self::home::is_bpffs;
 pub use self::lans::{AttachmentView, LanChange};
-
-/// `BPF_NOEXIST`: insert, never replace.
-const NO_EXIST: u64 = 1;
 
 /// Which hook to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +90,7 @@ pub struct Meters {
     home: Home,
     house: House,
     is_new: bool,
-    meters: HashMap<MapData, Mac, Meter>,
+    meters: MeterMap,
     accounts: AccountArray,
     lans: Array<MapData, Lan>,
     events: RingBuf<MapData>,
@@ -150,8 +149,7 @@ impl Meters {
             Some(house) => house,
             None => found(&mut maps)?,
         };
-        let meters =
-            HashMap::try_from(take(&mut maps, "meters")?).map_err(MeterError::map("meters"))?;
+        let meters = MeterMap::new(take(&mut maps, "meters")?)?;
         let mapped =
             |error: std::io::Error| MeterError::Map { map: "accounts", error: error.to_string() };
         let Map::Array(accounts) = take(&mut maps, "accounts")? else {
@@ -182,8 +180,7 @@ impl Meters {
     /// Which slots are taken: those that a meter points to.
     fn find_slots(&mut self) -> Result<(), MeterError> {
         self.free = (0..MAX_METERS as u32).collect();
-        for entry in self.meters.iter() {
-            let (mac, meter) = entry.map_err(MeterError::map("meters"))?;
+        for (mac, meter) in self.meters.read_all()? {
             self.free.remove(&meter.slot);
             self.slots.insert(mac, meter.slot);
         }
@@ -240,7 +237,7 @@ impl Meters {
         self.accounts.write(slot as usize, account);
         self.accounts.open(slot as usize);
         let meter = Meter { slot, ..Meter::default() };
-        self.meters.insert(mac, meter, NO_EXIST).map_err(MeterError::map("meters"))?;
+        self.meters.insert(mac, meter).map_err(MeterError::map("meters"))?;
         self.free.remove(&slot);
         self.slots.insert(mac, slot);
         Ok(())
@@ -256,7 +253,7 @@ impl Meters {
         let slot = *self.slots.get(&mac).ok_or(MeterError::NoMeter)?;
         self.accounts.close(slot as usize);
         self.grace.wait()?;
-        let meter = self.meters.get(&mac, 0).map_err(MeterError::map("meters"))?;
+        let meter = self.meters.get(mac).map_err(MeterError::map("meters"))?;
         Ok(sample_of(mac, &meter))
     }
 
@@ -266,9 +263,18 @@ impl Meters {
     ///
     /// Fails if the kernel refuses.
     pub fn sample(&self) -> Result<Vec<Sample>, MeterError> {
-        self.meters
-            .iter()
-            .map(|entry| entry.map(|(mac, meter)| sample_of(mac, &meter)))
+        let read = self.meters.read_all()?;
+        Ok(read.iter().map(|(mac, meter)| sample_of(*mac, meter)).collect())
+    }
+
+    /// Reads the meters of these addresses. Who has none is left out.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses.
+    pub fn sample_some(&self, macs: &BTreeSet<Mac>) -> Result<Vec<Sample>, MeterError> {
+        let held = macs.iter().filter(|mac| self.slots.contains_key(mac));
+        held.map(|mac| Ok(sample_of(*mac, &self.meters.get(*mac)?)))
             .collect::<Result<_, _>>()
             .map_err(MeterError::map("meters"))
     }

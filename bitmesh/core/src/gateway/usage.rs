@@ -32,11 +32,15 @@ impl Gateway {
             }
         }
         self.persist_usage();
-        let read: BTreeSet<Mac> = samples.iter().map(|sample| sample.mac).collect();
-        let waiting = |(mac, change): (&Mac, &Change)| {
-            (change.step == Step::Reading && read.contains(mac)).then_some((*mac, *change))
+        let reading = |change: &Change| change.step == Step::Reading;
+        let ready: Vec<_> = if self.changes.values().any(reading) {
+            let read: BTreeSet<Mac> = samples.iter().map(|sample| sample.mac).collect();
+            let waiting = self.changes.iter();
+            let waiting = waiting.filter(|(mac, change)| reading(change) && read.contains(mac));
+            waiting.map(|(mac, change)| (*mac, *change)).collect()
+        } else {
+            Vec::new()
         };
-        let ready: Vec<_> = self.changes.iter().filter_map(waiting).collect();
         let at = Moment { read_at: Some(now), ..self.moment() };
         for (mac, change) in ready {
             self.go_on(mac, change, at);
