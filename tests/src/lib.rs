@@ -1,6 +1,7 @@
 //! The harness of the cross-crate tests.
 
 pub mod agent;
+pub mod bench;
 pub mod clock;
 pub mod counter;
 pub mod demo;

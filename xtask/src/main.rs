@@ -2,6 +2,7 @@
 //!
 //! Each command sets up what it needs, and says so in a line.
 
+mod bench;
 mod bitcoind;
 mod build_ebpf;
 mod debian;
@@ -33,6 +34,8 @@ enum Command {
     BuildEbpf(build_ebpf::Args),
     /// Shows a gateway sell a connection, from the first packet to the last that is paid for.
     Demo(demo::Args),
+    /// Measures what the gate costs, beside what else one could do.
+    Bench(bench::Args),
     /// Prints the path of a Bitcoin node's program; unpacks one if there is none.
     Bitcoind,
     /// Runs the tests: all tiers, or one.
@@ -51,6 +54,7 @@ fn main() -> anyhow::Result<()> {
     match args.command {
         Command::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
         Command::Demo(args) => demo::run(&workspace, &args),
+        Command::Bench(args) => bench::run(&workspace, &args),
         Command::Bitcoind => bitcoind::run(&workspace),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Soak(args) => soak::run(&workspace, &args),
