@@ -86,6 +86,8 @@ pub struct Settings {
     pub hook: &'static str,
     /// The price lists by name; one of them is `default`.
     pub tariffs: Vec<(&'static str, Tariff)>,
+    /// More keys, before all tables.
+    pub keys: String,
     /// More tables, as they are written.
     pub more: String,
 }
@@ -98,6 +100,7 @@ impl Settings {
             program: Program::True,
             hook: "auto",
             tariffs: vec![("default", tariff)],
+            keys: String::new(),
             more: String::new(),
         }
     }
@@ -106,6 +109,12 @@ impl Settings {
     #[must_use]
     pub fn with(self, more: &str) -> Self {
         Self { more: self.more + more, ..self }
+    }
+
+    /// The same with more keys before all tables.
+    #[must_use]
+    pub fn before(self, keys: &str) -> Self {
+        Self { keys: self.keys + keys, ..self }
     }
 
     /// The same with this program.
@@ -124,11 +133,12 @@ impl Settings {
     #[must_use]
     pub fn text(&self, house: &House) -> String {
         let mut text = format!(
-            "database = {:?}\nsocket = {:?}\nbpffs = {:?}\nhook = {:?}\n\n[[lan]]\ninterface = {LAN:?}\n",
+            "database = {:?}\nsocket = {:?}\nbpffs = {:?}\nhook = {:?}\n{}\n[[lan]]\ninterface = {LAN:?}\n",
             house.database(),
             house.socket(),
             house.bpffs,
             self.hook,
+            self.keys,
         );
         for (name, tariff) in &self.tariffs {
             text += &format!(

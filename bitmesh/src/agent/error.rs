@@ -41,6 +41,22 @@ pub enum AgentError {
     /// The fence behind the gate.
     #[error(transparent)]
     Fence(#[from] FenceError),
+    /// Something goes past the gate, and the configuration does not allow that.
+    #[error("{what}: {cure}; or set `allow_bypass = true`, and sell what is not all counted")]
+    Bypass {
+        /// What was seen.
+        what: String,
+        /// How to mend it.
+        cure: String,
+    },
+    /// The internet is reached through a LAN interface.
+    #[error("{what}: {cure}")]
+    UplinkInLan {
+        /// What was seen.
+        what: String,
+        /// How to mend it.
+        cure: String,
+    },
     /// There is no fence, and the configuration does not allow that.
     #[error(
         "nothing would close a LAN interface that comes back while no agent runs: {0}; or set \

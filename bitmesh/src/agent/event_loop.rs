@@ -191,7 +191,7 @@ impl EventLoop {
             Woken::Reported(report) => self.take_report(report),
             Woken::Event => return self.read_events(),
             Woken::Time => self.gateway.handle_input(now(), Input::Tick),
-            Woken::Refresh => self.guard.look(&mut self.meters),
+            Woken::Refresh => self.guard.look(&mut self.meters, &self.config),
             Woken::End(_) => {}
         }
         Ok(())

@@ -9,7 +9,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::AgentError;
 use super::event_loop::watch;
+use crate::config::Config;
 use crate::control::{Attachment, Bypass, Hooked};
+use crate::doctor::{Check, Ground, bypasses, uplinks_in_lan};
 use crate::fence::{Fence, FenceError};
 use crate::meter::{self, AttachmentView, LanChange, Meters};
 use crate::netlink::Watch;
@@ -67,6 +69,9 @@ pub(super) struct Guard {
     /// Nothing on a kernel without nftables.
     rules: Option<Ear>,
     fence: Result<Fence, FenceError>,
+    ground: Ground,
+    /// What went past the gate at the last look.
+    bypasses: Vec<Check>,
     /// Why the fence is not as it should be. It may then not let pass what is metered.
     trouble: Option<String>,
 }
@@ -85,6 +90,8 @@ impl Guard {
             interfaces: Ear::new(heard, MIN_BETWEEN_LOOKS)?,
             rules: rules.map(|rules| Ear::new(rules, MIN_BETWEEN_LISTINGS)).transpose()?,
             fence: Fence::raise(interfaces, meters.guarded_interfaces()),
+            ground: Ground::look(),
+            bypasses: Vec::new(),
             trouble: None,
         })
     }
@@ -99,7 +106,7 @@ impl Guard {
     }
 
     /// Looks at everything that is due, and puts it in order.
-    pub(super) fn look(&mut self, meters: &mut Meters) {
+    pub(super) fn look(&mut self, meters: &mut Meters, config: &Config) {
         self.interfaces.take();
         match meters.follow_lans() {
             Ok(changes) => changes.into_iter().for_each(tell),
@@ -108,13 +115,30 @@ impl Guard {
         if let Err(error) = meters.refresh_addresses() {
             tracing::warn!(%error, "the kernel keeps the addresses that it has");
         }
-        self.look_at_fence(meters.guarded_interfaces());
+        let rules = self.rules.as_mut().is_some_and(Ear::take);
+        self.look_at_fence(meters.guarded_interfaces(), rules);
         self.open(meters);
+        if rules {
+            self.ground = Ground::look();
+        }
+        self.look_for_bypasses(config);
     }
 
-    fn look_at_fence(&mut self, guarded: Vec<u32>) {
+    /// Tells of what is new, and of what is over.
+    fn look_for_bypasses(&mut self, config: &Config) {
+        let mut found = uplinks_in_lan(config, &self.ground);
+        found.extend(bypasses(config, &self.ground));
+        for new in found.iter().filter(|new| !self.bypasses.contains(new)) {
+            warn_of(new);
+        }
+        for over in self.bypasses.iter().filter(|old| !found.contains(old)) {
+            tracing::info!("no longer goes past the gate: {}", over.detail);
+        }
+        self.bypasses = found;
+    }
+
+    fn look_at_fence(&mut self, guarded: Vec<u32>, due: bool) {
         let Ok(fence) = &mut self.fence else { return };
-        let due = self.rules.as_mut().is_some_and(Ear::take);
         let mended = match fence.admit(guarded) {
             Ok(()) if due => fence.mend(),
             admitted => admitted.map(|()| false),
@@ -150,12 +174,44 @@ impl Guard {
 
     /// What goes past the gate now.
     pub(super) fn bypasses(&self) -> Vec<Bypass> {
-        let fence = self.trouble.iter().map(|trouble| Bypass {
+        let missing = self.fence.as_ref().err().map(ToString::to_string);
+        let fence = missing.or_else(|| self.trouble.clone()).map(|trouble| Bypass {
             what: format!("the nftables table `inet bitmesh` is not as it should be: {trouble}"),
-            cure: "see `nft list ruleset`; the agent tries again".to_owned(),
+            cure: "mend nftables, and start the gateway again".to_owned(),
         });
-        fence.collect()
+        let seen = self.bypasses.iter().map(|check| Bypass {
+            what: check.detail.clone(),
+            cure: check.cure.clone().unwrap_or_default(),
+        });
+        seen.chain(fence).collect()
     }
+}
+
+/// Refuses to sell through what goes past the gate, unless the configuration allows it.
+///
+/// # Errors
+///
+/// Names the first that is found, and how to mend it.
+pub(super) fn check_ground(config: &Config) -> Result<(), AgentError> {
+    let ground = Ground::look();
+    if let Some(Check { detail, cure, .. }) = uplinks_in_lan(config, &ground).into_iter().next() {
+        return Err(AgentError::UplinkInLan { what: detail, cure: cure.unwrap_or_default() });
+    }
+    if config.allow_bypass {
+        // The first look warns of them.
+        return Ok(());
+    }
+    match bypasses(config, &ground).into_iter().next() {
+        Some(Check { detail, cure, .. }) => {
+            Err(AgentError::Bypass { what: detail, cure: cure.unwrap_or_default() })
+        }
+        None => Ok(()),
+    }
+}
+
+fn warn_of(found: &Check) {
+    let cure = found.cure.as_deref().unwrap_or_default();
+    tracing::warn!("goes past the gate: {}: {cure}", found.detail);
 }
 
 fn tell(change: LanChange) {

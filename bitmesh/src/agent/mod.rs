@@ -62,6 +62,7 @@ pub fn run(config: Config, object: &'static [u8]) -> Result<(), AgentError> {
         let server = Server::start(&config.socket, asked)?;
         let (ask, stations) = mpsc::channel(MAX_WAITING);
         let portal = Portal::start(config.lans.iter().map(lan_port).collect(), ask)?;
+        guard::check_ground(&config)?;
         let gate = open_gate(&config, object, &mut store)?;
         let event_loop = start(config, gate, store, requests, stations)?;
         let outcome = event_loop.run().await;
@@ -166,6 +167,14 @@ fn raise_fence(config: &Config, meters: &Meters) -> Result<Guard, AgentError> {
     let interfaces = config.lans.iter().map(|lan| lan.interface.clone()).collect();
     let guard = Guard::new(interfaces, meters)?;
     match guard.refusal() {
+        Some(error) if config.allow_bypass => {
+            tracing::warn!(
+                %error,
+                "nothing closes a LAN interface that comes back while no agent runs; allowed by \
+                 the configuration"
+            );
+            Ok(guard)
+        }
         Some(error) => Err(AgentError::NoFence(error.to_string())),
         None => Ok(guard),
     }

@@ -33,7 +33,16 @@ pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
     let lans = lans(raw.lan)?;
     let tariffs = tariffs(raw.tariffs)?;
     let payments = payments::check(raw.chain, raw.channels, &tariffs, &database)?;
-    Ok(Config { database, bpffs, socket, hook: raw.hook, lans, tariffs, payments })
+    Ok(Config {
+        database,
+        bpffs,
+        socket,
+        hook: raw.hook,
+        allow_bypass: raw.allow_bypass,
+        lans,
+        tariffs,
+        payments,
+    })
 }
 
 pub(super) fn absolute(

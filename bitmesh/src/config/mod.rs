@@ -94,6 +94,8 @@ pub struct Config {
     pub bpffs: PathBuf,
     /// Which hook to use.
     pub hook: Hook,
+    /// Whether to sell although packets may go past the gate.
+    pub allow_bypass: bool,
     /// The LAN interfaces: at least one, none twice.
     pub lans: Vec<Lan>,
     /// The price lists by name; [`DEFAULT_TARIFF`] is among them.
@@ -114,6 +116,8 @@ struct Raw {
     bpffs: Spanned<PathBuf>,
     #[serde(default)]
     hook: Hook,
+    #[serde(default)]
+    allow_bypass: bool,
     #[serde(default)]
     lan: Vec<RawLan>,
     #[serde(default)]

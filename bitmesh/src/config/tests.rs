@@ -21,6 +21,7 @@ fn the_smallest_configuration_gets_the_defaults() {
         socket: "/run/bitmesh/bitmesh.sock".into(),
         bpffs: "/sys/fs/bpf/bitmesh".into(),
         hook: Hook::Auto,
+        allow_bypass: false,
         lans: vec![Lan {
             interface: "wlan0".into(),
             portal_port: 2121,
@@ -41,6 +42,7 @@ fn every_key_is_taken() {
         socket = "/tmp/socket"
         bpffs = "/sys/fs/bpf/other"
         hook = "clsact"
+        allow_bypass = true
         [[lan]]
         interface = "br-lan"
         portal_port = 80
@@ -57,6 +59,7 @@ fn every_key_is_taken() {
     )
     .expect("valid");
     assert_eq!(config.hook, Hook::Clsact);
+    assert!(config.allow_bypass);
     let xdp = parse(&format!("hook = \"xdp\"\n{SMALLEST}"));
     assert_eq!(xdp.expect("it can be chosen").hook, Hook::Xdp);
     let first = Lan {
@@ -77,7 +80,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
     refused(
         "\ndatabse = \"/x\"\n",
         "gateway.toml:2: unknown key `databse`: use one of `database`, `socket`, `bpffs`, \
-         `hook`, `lan`, `tariffs`, `chain`, `channels`",
+         `hook`, `allow_bypass`, `lan`, `tariffs`, `chain`, `channels`",
     );
     refused(
         "[[lan]]\ninterface = \"a\"\n\nport = 1\n",

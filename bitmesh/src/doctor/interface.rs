@@ -7,15 +7,10 @@ use std::thread;
 
 use aya::programs::tc::qdisc_add_clsact;
 use aya::programs::{SchedClassifier, TcAttachType};
-use netlink_packet_core::NLM_F_DUMP;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
-};
 
 use super::Check;
 use super::system::may_meter;
-use crate::netlink::{self, Filter};
+use crate::netlink::{self, Filter, Link};
 
 /// The names of the programs of BitMesh.
 const OWN_PROGRAMS: [&str; 2] = ["uplink", "downlink"];
@@ -33,8 +28,9 @@ pub(super) fn examine(name: &str) -> Vec<Check> {
             return vec![Check::problem(name, detail, "run as root, outside of containers")];
         }
     };
-    let mut checks = vec![what_it_is(name, &link), addresses(name, link.header.index)];
+    let mut checks = vec![what_it_is(name, &link), addresses(name, link.ifindex)];
     checks.extend(bridge_port(name, &link));
+    checks.extend(isolation(name, &link));
     if may_meter() {
         checks.push(hooks(name));
         checks.push(other_programs(name, &link));
@@ -46,44 +42,37 @@ pub(super) fn examine(name: &str) -> Vec<Check> {
     checks
 }
 
-fn find(name: &str) -> io::Result<Option<LinkMessage>> {
-    let mut found = None;
-    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    netlink::ask(request, NLM_F_DUMP, |answer| {
-        if let RouteNetlinkMessage::NewLink(link) = answer
-            && link.attributes.iter().any(|a| matches!(a, LinkAttribute::IfName(n) if n == name))
-        {
-            found = Some(link);
-        }
-    })?;
-    Ok(found)
+fn find(name: &str) -> io::Result<Option<Link>> {
+    Ok(netlink::links()?.into_iter().find(|link| link.name == name))
 }
 
-fn what_it_is(name: &str, link: &LinkMessage) -> Check {
-    let kind = kind(name, link);
-    if link.header.flags.contains(LinkFlags::Up) {
+fn what_it_is(name: &str, link: &Link) -> Check {
+    let kind = match &link.kind {
+        _ if is_wireless(name) => "wireless",
+        Some(kind) => kind,
+        None => "network card",
+    };
+    if link.up {
         return Check::ok(name, format!("{kind}, up"));
     }
     Check::warning(name, format!("{kind}, down"), format!("ip link set {name} up"))
 }
 
-fn kind(name: &str, link: &LinkMessage) -> String {
-    if fs::exists(format!("/sys/class/net/{name}/phy80211")).unwrap_or(false) {
-        return "wireless".to_owned();
-    }
-    let info = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(info) => Some(info),
-        _ => None,
-    });
-    let kind = info.into_iter().flatten().find_map(|part| match part {
-        LinkInfo::Kind(kind) => Some(kind),
-        _ => None,
-    });
-    match kind {
-        Some(InfoKind::Bridge) => "bridge".to_owned(),
-        Some(kind) => kind.to_string(),
-        None => "network card".to_owned(),
-    }
+fn is_wireless(name: &str) -> bool {
+    fs::exists(format!("/sys/class/net/{name}/phy80211")).unwrap_or(false)
+}
+
+/// An access point hands packets from station to station by itself, unless it is told not to; the
+/// kernel does not say whether it was.
+fn isolation(name: &str, link: &Link) -> Option<Check> {
+    let links = netlink::links().unwrap_or_default();
+    let mut ports = links.iter().filter(|port| port.controller == Some(link.ifindex));
+    let access_point = std::iter::once(name)
+        .find(|name| is_wireless(name))
+        .or_else(|| ports.find(|port| is_wireless(&port.name)).map(|port| port.name.as_str()))?;
+    let detail = format!("stations of {access_point} may talk to each other past the gate");
+    let cure = "make sure that hostapd has ap_isolate=1 (nobody but hostapd can tell)";
+    Some(Check::warning(&format!("{name} isolation"), detail, cure))
 }
 
 fn addresses(name: &str, ifindex: u32) -> Check {
@@ -103,11 +92,8 @@ fn addresses(name: &str, ifindex: u32) -> Check {
 }
 
 /// The addresses of a port are those of its bridge, so the gate must stand there.
-fn bridge_port(name: &str, link: &LinkMessage) -> Option<Check> {
-    let controller = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Controller(index) => Some(*index),
-        _ => None,
-    })?;
+fn bridge_port(name: &str, link: &Link) -> Option<Check> {
+    let controller = link.controller?;
     let bridge = netlink::ifname(controller).unwrap_or_else(|| format!("interface {controller}"));
     let detail = format!("belongs to {bridge}, which has its addresses");
     let cure = format!("name {bridge} as `interface` in the configuration");
@@ -127,7 +113,7 @@ fn hooks(name: &str) -> Check {
             return Check::problem(&check, "neither tcx nor clsact", cure);
         }
     };
-    Check::ok(&check, format!("{listed}; native XDP is not used yet"))
+    Check::ok(&check, format!("{listed}; native XDP with `hook = \"xdp\"`, if the driver has it"))
 }
 
 /// Tries clsact where it disturbs nobody: in a network namespace that ends with its thread.
@@ -142,9 +128,9 @@ fn has_clsact() -> bool {
     .unwrap_or(false)
 }
 
-fn other_programs(name: &str, link: &LinkMessage) -> Check {
+fn other_programs(name: &str, link: &Link) -> Check {
     let check = format!("{name} programs");
-    let mut others: Vec<String> = xdp_program(link).into_iter().collect();
+    let mut others = Vec::new();
     let ends = [("ingress", TcAttachType::Ingress), ("egress", TcAttachType::Egress)];
     for (end, at) in ends {
         let (_, programs) = SchedClassifier::query_tcx(name, at).unwrap_or_default();
@@ -155,24 +141,15 @@ fn other_programs(name: &str, link: &LinkMessage) -> Check {
             }
         }
     }
-    others.extend(filters(link.header.index).unwrap_or_default());
+    others.extend(filters(link.ifindex).unwrap_or_default());
     if others.is_empty() {
         return Check::ok(&check, "none of others");
     }
-    let cure =
-        format!("see `bpftool net show dev {name}`: what stands before the gate is not billed");
+    let cure = format!(
+        "see `bpftool net show dev {name}`: what stands behind the gate does no harm, what goes past \
+         it is listed as a bypass"
+    );
     Check::warning(&check, others.join(", "), cure)
-}
-
-fn xdp_program(link: &LinkMessage) -> Option<String> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Xdp(xdp) => xdp.iter().find_map(|part| match part {
-            LinkXdp::Attached(XdpAttached::None) => None,
-            LinkXdp::Attached(mode) => Some(format!("an XDP program ({mode:?})")),
-            _ => None,
-        }),
-        _ => None,
-    })
 }
 
 /// Filters of clsact, as far as they are not BitMesh's own.

@@ -1,5 +1,6 @@
 //! Looks at the machine, and says what is wrong and how to mend it. Changes nothing.
 
+mod bypass;
 mod fence;
 mod interface;
 mod system;
@@ -7,6 +8,8 @@ mod system;
 use std::path::Path;
 
 use serde::Serialize;
+
+pub(crate) use self::bypass::{Ground, bypasses, uplinks_in_lan};
 
 use crate::agent::examine_chain;
 use crate::config::{Config, DEFAULT_BPFFS};
@@ -61,11 +64,21 @@ pub fn examine(configuration: Option<&Path>) -> Vec<Check> {
     for lan in config.iter().flat_map(|config| &config.lans) {
         checks.extend(interface::examine(&lan.interface));
     }
-    checks.extend(config.as_ref().and_then(fence::examine));
+    if let Some(config) = &config {
+        let ground = Ground::look();
+        checks.extend(uplinks_in_lan(config, &ground));
+        checks.extend(bypasses(config, &ground).into_iter().map(|found| allowed(config, found)));
+        checks.extend(fence::examine(config));
+    }
     if let Some(payments) = config.and_then(|config| config.payments) {
         checks.extend(examine_chain(&payments.chain));
     }
     checks
+}
+
+/// What the operator knows of is no problem.
+fn allowed(config: &Config, found: Check) -> Check {
+    if config.allow_bypass { Check { verdict: Verdict::Warning, ..found } } else { found }
 }
 
 fn read_configuration(path: Option<&Path>) -> (Option<Config>, Vec<Check>) {

@@ -9,10 +9,12 @@
 //! that is kept well and needs no C library, any router with nftables has the program, and an
 //! operator reads in the listing what was written.
 
+mod flow;
 mod nft;
 
 use std::fmt::Write as _;
 
+pub(crate) use self::flow::{FlowTable, flow_tables};
 pub use self::nft::FenceError;
 pub(crate) use self::nft::find;
 

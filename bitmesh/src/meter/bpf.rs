@@ -7,8 +7,15 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// Command of `linux/bpf.h`.
+/// Commands of `linux/bpf.h`.
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_QUERY: libc::c_int = 16;
+
+/// Programs at one end of an interface that are listed, at most (`BPF_MPROG_MAX`).
+const MAX_PROGRAMS: usize = 64;
+
+/// The ends of an interface (`BPF_TCX_INGRESS`, `BPF_TCX_EGRESS`).
+pub(super) const TCX_ENDS: [(&str, u32); 2] = [("ingress", 46), ("egress", 47)];
 
 /// The part of `union bpf_attr` that `BPF_OBJ_GET` reads.
 #[repr(C)]
@@ -17,6 +24,23 @@ struct ObjGet {
     path: u64,
     fd: u32,
     flags: u32,
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_QUERY` reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct ProgQuery {
+    ifindex: u32,
+    end: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    zero: u32,
+    program_flags: u64,
+    links: u64,
+    link_flags: u64,
+    revision: u64,
 }
 
 /// # Safety
@@ -68,6 +92,32 @@ fn parse(fdinfo: &str) -> Option<PinnedLink> {
         value.and_then(|value| value.trim().parse().ok())
     };
     Some(PinnedLink { program: number("prog_id:")?, ifindex: number("ifindex:")? })
+}
+
+/// The tcx programs at one end of an interface, in the order in which they run. Nothing on a
+/// kernel without tcx.
+///
+/// # Errors
+///
+/// Fails without the right to administer networks, and if the interface is gone.
+pub(super) fn tcx_programs(ifindex: u32, end: u32) -> io::Result<Vec<u32>> {
+    let mut programs = vec![0_u32; MAX_PROGRAMS];
+    let mut attr = ProgQuery {
+        ifindex,
+        end,
+        programs: programs.as_mut_ptr() as u64,
+        count: MAX_PROGRAMS as u32,
+        ..ProgQuery::default()
+    };
+    // SAFETY: the array has room for as many as it says, and outlives the call.
+    #[allow(unsafe_code)]
+    match unsafe { bpf(BPF_PROG_QUERY, &mut attr) } {
+        Ok(_) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    }
+    programs.truncate(attr.count as usize);
+    Ok(programs)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod lan;
 mod lans;
 mod layout;
 mod object;
+mod others;
 
 use std::collections::{BTreeSet, HashMap as StdHashMap};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -44,6 +45,7 @@ pub use self::batch::{BATCH_METERS, MAX_BATCH_METERS, MeterMap};
 pub use self::error::MeterError;
 pub(crate) use self::home::is_bpffs;
 pub use self::lans::{AttachmentView, LanChange};
+pub(crate) use self::others::{own_programs, tcx_programs};
 
 /// Which hook to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,9 @@
-//! What the kernel knows of interfaces, their addresses and their neighbours.
+//! What the kernel knows of interfaces, their addresses, their neighbours and routes.
 
+mod features;
 mod filters;
+mod links;
+mod routes;
 mod watch;
 
 use std::io;
@@ -19,7 +22,10 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::{AddressFamily as Family, SocketType, netdevice, socket};
 
+pub(crate) use self::features::offloads_filters;
 pub(crate) use self::filters::{CLSACT_HANDLE, CLSACT_PRIORITY, Filter, filters};
+pub(crate) use self::links::{Link, links};
+pub(crate) use self::routes::default_routes;
 pub(crate) use self::watch::Watch;
 
 /// Datagrams of one dump that are read, at most.

@@ -17,6 +17,8 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "bitmesh/src/doctor/interface.rs",
     // Programs of the bench, which only bpf(2) loads and runs.
     "tests/src/bench/bpf.rs",
+    // What a network card does by itself is told by ioctl(2) alone.
+    "bitmesh/src/netlink/features.rs",
 ];
 
 /// What makes `unsafe` code of the word.
