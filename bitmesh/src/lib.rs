@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod doctor;
 pub mod fence;
+mod folder;
 pub mod mac;
 pub mod meter;
 mod netlink;

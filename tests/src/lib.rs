@@ -14,6 +14,7 @@ pub mod objects;
 pub mod payer;
 pub mod payments;
 pub mod pins;
+pub mod power_cut;
 pub mod regtest;
 pub mod scale;
 pub mod tcp;

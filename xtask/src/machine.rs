@@ -38,6 +38,9 @@ pub(crate) const NETWORK: &[Need] = &[
     Need { program: "bpftool", package: "bpftool" },
 ];
 
+/// What records the system calls of a program.
+pub(crate) const TRACING: &[Need] = &[Need { program: "strace", package: "strace" }];
+
 /// What a build of C code inside a crate takes.
 pub(crate) const COMPILER: &[Need] = &[Need { program: "cc", package: "gcc libc6-dev" }];
 

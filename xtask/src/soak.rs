@@ -15,6 +15,6 @@ pub(crate) struct Args {
 
 /// Runs the tiers at full size.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let all = [Tier::Sim, Tier::Payments, Tier::DataPlane];
+    let all = [Tier::Sim, Tier::PowerCut, Tier::Payments, Tier::DataPlane];
     run_tiers(workspace, args.tier.as_ref().map_or(&all, std::slice::from_ref), Scale::Soak)
 }

@@ -15,8 +15,8 @@ mod writer;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use self::lock::Lock;
 use self::u64_value::Stored;
+use crate::folder::make_durable;
 
 pub use self::error::StoreError;
 pub use self::writer::{Full, MAX_GROUP_BATCHES, MAX_UNREAD_REPORTS, MAX_WAITING_BATCHES, Writer};
@@ -155,10 +156,7 @@ fn make_directory(path: &Path) -> Result<(), StoreError> {
     let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) else {
         return Ok(());
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(DIRECTORY_MODE)
-        .create(directory)
+    make_durable(directory, DIRECTORY_MODE)
         .map_err(|error| StoreError::File { path: directory.to_owned(), error })
 }
 

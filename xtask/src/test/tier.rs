@@ -20,6 +20,8 @@ pub(crate) enum Tier {
     Vectors,
     /// The core with a seeded clock, disk and kernel, and a crash at any command.
     Sim,
+    /// The power cut at the writes and syncs of the durable files of gateway and payer.
+    PowerCut,
     /// The real agent in network namespaces, under real traffic.
     DataPlane,
     /// Channels, the chain and the real agent against a real Bitcoin node, on regtest.
@@ -28,6 +30,9 @@ pub(crate) enum Tier {
 
 /// Cross-crate tests whose names end so are of the payments tier, all others of the data plane.
 const ON_REGTEST: &str = "_on_regtest";
+
+/// The cross-crate test of the power-cut tier.
+const POWER_CUT: &str = "power_cut";
 
 /// How much of the large counts to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +48,15 @@ const ONE_AT_A_TIME: &[&str] = &["--test-threads=1"];
 
 impl Tier {
     /// All of them, quickest first.
-    pub(crate) const ALL: &[Self] =
-        &[Self::Tidy, Self::Unit, Self::Vectors, Self::Sim, Self::Payments, Self::DataPlane];
+    pub(crate) const ALL: &[Self] = &[
+        Self::Tidy,
+        Self::Unit,
+        Self::Vectors,
+        Self::Sim,
+        Self::PowerCut,
+        Self::Payments,
+        Self::DataPlane,
+    ];
 
     /// Its name on the command line.
     pub(crate) const fn name(self) -> &'static str {
@@ -53,6 +65,7 @@ impl Tier {
             Self::Unit => "unit",
             Self::Vectors => "vectors",
             Self::Sim => "sim",
+            Self::PowerCut => "power-cut",
             Self::DataPlane => "data-plane",
             Self::Payments => "payments",
         }
@@ -75,6 +88,13 @@ impl Tier {
                 let mut cargo = cargo_test(workspace, scale);
                 cargo.args(["--package", "bitmesh-core", "--test", "*"]);
                 // The build takes longer than a fraction of the steps.
+                count(cargo.args((scale == Scale::Soak).then_some("--release")))
+            }
+            Self::PowerCut => {
+                machine::need_programs(machine::TRACING)?;
+                let mut cargo = cargo_test(workspace, scale);
+                cargo.args(["--package", "bitmesh-tests", "--test", POWER_CUT]);
+                // Thousands of restarts.
                 count(cargo.args((scale == Scale::Soak).then_some("--release")))
             }
             Self::DataPlane => data_plane(workspace, scale),
@@ -111,7 +131,7 @@ fn data_plane(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
     build_agent(workspace)?;
     let mut cargo = cargo_test(workspace, scale);
     cargo.args(["--package", "bitmesh-tests", "--lib", "--bins"]);
-    for test in cross_crate(workspace, |name| !name.ends_with(ON_REGTEST))? {
+    for test in cross_crate(workspace, |name| !name.ends_with(ON_REGTEST) && name != POWER_CUT)? {
         cargo.args(["--test", &test]);
     }
     count(cargo.arg("--").args(ONE_AT_A_TIME))

@@ -1,9 +1,11 @@
 //! Files that are whole or not there, whatever moment the power goes.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use crate::folder::make_durable;
 
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
@@ -36,7 +38,7 @@ pub(super) struct Disk {
 impl Disk {
     /// Opens the directory, and makes it if there is none.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;
+        make_durable(path, DIRECTORY_MODE)?;
         fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))?;
         Ok(Self { path: path.to_owned(), interrupt: None })
     }
