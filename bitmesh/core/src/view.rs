@@ -8,7 +8,7 @@ use crate::gateway::Gateway;
 use crate::io::Reading;
 use crate::ledger::Credits;
 use crate::tariff::Tariff;
-use crate::units::MilliSat;
+use crate::units::{BootTime, MilliSat};
 
 /// What an account is in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +36,9 @@ pub struct AccountView {
     pub open: bool,
     /// Number of the session, from 1.
     pub session: u64,
+    /// From when on time is due: the start of the session, or of what a restart left of it.
+    #[serde(rename = "start_ns")]
+    pub start: BootTime,
     /// The prices of the session.
     pub tariff: Tariff,
     /// What was billed in all epochs.
@@ -113,6 +116,7 @@ impl AccountView {
             state,
             open: account.state.open,
             session: account.state.session,
+            start: account.state.start,
             tariff: account.state.tariff,
             reading: account.earlier.plus(&account.reading),
             credited: account.credits.total(),

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use super::chain::{ChainWorker, News};
 use super::guard::Guard;
-use super::requests::{Grant, Requests, shown, tariff_of};
+use super::requests::{Asker, Grant, Requests, shown, tariff_of};
 use super::{AgentError, book, guard, now};
 use crate::chain::Cursor;
 use crate::config::Config;
@@ -258,7 +258,7 @@ impl EventLoop {
                     }
                 }
             }
-            Request::Stop { mac } => self.requests.stop(mac, answer),
+            Request::Stop { mac } => self.requests.stop(mac, Asker::Operator(answer)),
             Request::Status {} => {
                 drop(answer.send(Response::Status(Box::new(self.status()?))));
                 return Ok(());

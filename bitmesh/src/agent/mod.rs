@@ -52,6 +52,7 @@ const FIRST_FREE_PORT: u16 = 1_024;
 /// the kernel breaks its word. What was set up before stays or goes as a whole.
 pub fn run(config: Config, object: &'static [u8]) -> Result<(), AgentError> {
     rights::check()?;
+    rights::take_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -61,7 +62,8 @@ pub fn run(config: Config, object: &'static [u8]) -> Result<(), AgentError> {
         let (asked, requests) = mpsc::channel(MAX_CONNECTIONS);
         let server = Server::start(&config.socket, asked)?;
         let (ask, stations) = mpsc::channel(MAX_WAITING);
-        let portal = Portal::start(config.lans.iter().map(lan_port).collect(), ask)?;
+        let ports = config.lans.iter().map(lan_port).collect();
+        let portal = Portal::start(ports, config.portal.venue.clone(), ask)?;
         guard::check_ground(&config)?;
         let gate = open_gate(&config, object, &mut store)?;
         let event_loop = start(config, gate, store, requests, stations)?;

@@ -52,7 +52,7 @@ impl Asker {
 struct Open {
     mac: MacText,
     id: Option<CreditIdText>,
-    answer: oneshot::Sender<Response>,
+    asker: Asker,
 }
 
 impl Requests {
@@ -64,19 +64,20 @@ impl Requests {
         answer: oneshot::Sender<Response>,
     ) -> Input {
         let Grant { mac, msat, id, .. } = *grant;
-        let request = self.open(Open { mac, id: Some(id), answer });
+        let asker = Asker::Operator(answer);
+        let request = self.open(Open { mac, id: Some(id), asker });
         Input::Grant { request, id: id.0, mac: mac.0, amount: MilliSat(msat), tariff }
     }
 
-    /// The core's input for a stop. Its answer goes to `answer`.
-    pub(super) fn stop(&mut self, mac: MacText, answer: oneshot::Sender<Response>) -> Input {
-        let request = self.open(Open { mac, id: None, answer });
+    /// The core's input for a stop. Its answer goes to `asker`.
+    pub(super) fn stop(&mut self, mac: MacText, asker: Asker) -> Input {
+        let request = self.open(Open { mac, id: None, asker });
         Input::Stop { request, mac: mac.0 }
     }
 
     fn open(&mut self, open: Open) -> RequestId {
         // Askers that have given up need no answer: this keeps the map as small as they are few.
-        self.open.retain(|_, open| !open.answer.is_closed());
+        self.open.retain(|_, open| !open.asker.is_gone());
         let request = self.name();
         self.open.insert(request, open);
         request
@@ -108,7 +109,11 @@ impl Requests {
 
     /// Answers a request. One that nobody asked is ignored.
     pub(super) fn reply(&mut self, request: RequestId, result: Result<Answer, Refusal>) {
-        let Some(Open { mac, id, answer }) = self.open.remove(&request) else { return };
+        let Some(Open { mac, id, asker }) = self.open.remove(&request) else { return };
+        let answer = match asker {
+            Asker::Operator(answer) => answer,
+            Asker::Station(answer) => return drop(answer.send(for_station(result))),
+        };
         let response = match (result, id) {
             (Ok(Answer::Granted { balance }), Some(id)) => {
                 Response::Granted { mac, balance_msat: balance.0, id }
@@ -121,6 +126,19 @@ impl Requests {
         // The asker may be gone.
         drop(answer.send(response));
     }
+}
+
+/// A station asks for nothing but a stop.
+fn for_station(result: Result<Answer, Refusal>) -> Answered {
+    result.map(|_| Told::Stopped).map_err(|refusal| {
+        let reason = match refusal {
+            Refusal::NoAccount => "no_session",
+            Refusal::NotDurable => "not_durable",
+            Refusal::Overloaded => "overloaded",
+            _ => "busy",
+        };
+        ApiError::new(reason, refusal)
+    })
 }
 
 fn for_operator(result: ChannelResult) -> Response {
@@ -182,7 +200,9 @@ mod tests {
         let Input::Grant { request, .. } = requests.grant(&grant(), prices(1), first) else {
             panic!("a grant");
         };
-        let Input::Stop { request: other, .. } = requests.stop(grant().mac, second) else {
+        let Input::Stop { request: other, .. } =
+            requests.stop(grant().mac, Asker::Operator(second))
+        else {
             panic!("a stop");
         };
         requests.reply(other, Err(Refusal::NoAccount));
@@ -198,7 +218,7 @@ mod tests {
     fn an_asker_that_is_gone_leaves_nothing_behind() {
         let mut requests = Requests::default();
         for _ in 0..1_000 {
-            let _ = requests.stop(grant().mac, oneshot::channel().0);
+            let _ = requests.stop(grant().mac, Asker::Operator(oneshot::channel().0));
         }
         assert!(requests.open.len() <= 1, "{}", requests.open.len());
     }

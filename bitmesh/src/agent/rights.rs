@@ -1,5 +1,6 @@
 //! What the process may do, and no more.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
 };
@@ -22,6 +23,17 @@ pub(super) fn check() -> Result<(), AgentError> {
     match capabilities(None) {
         Ok(held) if held.effective.contains(NEEDED) => Ok(()),
         _ => Err(AgentError::NoRights),
+    }
+}
+
+/// Lets the process have as many descriptors as the system allows it: each connection of the portal
+/// takes one. Systems start programs with 1,024, and too few are no reason not to start.
+pub(super) fn take_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, "the portal may run out of descriptors");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bitmesh_core::wire::{ApiError, ChannelId, SessionView};
 use bitmesh_core::{
-    AccountView, ChannelAnswer, ChannelInput, ChannelLine, Entropy, Input, RequestId,
+    AccountView, ChannelAnswer, ChannelInput, ChannelLine, Entropy, Input, Mac, RequestId,
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::oneshot;
@@ -14,7 +14,7 @@ use super::requests::Asker;
 use crate::config::DEFAULT_TARIFF;
 use crate::control::{ChannelRow, Response};
 use crate::mac::MacText;
-use crate::portal::{Answered, Asked, Question, Told};
+use crate::portal::{Answered, Asked, Question, Told, Visit};
 
 impl EventLoop {
     /// Answers a station, or lets the core do so.
@@ -25,6 +25,13 @@ impl EventLoop {
             Question::Session { mac } => {
                 let session = self.gateway.account(mac).map(|account| session_of(&account));
                 drop(answer.send(session.map(Told::Session).ok_or_else(no_session)));
+            }
+            Question::Visit { mac } => {
+                drop(answer.send(Ok(Told::Visit(Box::new(self.visit(mac))))))
+            }
+            Question::Stop { mac } => {
+                let input = self.requests.stop(MacText(mac), Asker::Station(answer));
+                self.gateway.handle_input(now(), input);
             }
             question => match Draw::new() {
                 Ok(draw) => self.ask_core(question, draw, answer),
@@ -59,7 +66,10 @@ impl EventLoop {
                 ChannelInput::Complete { request, channel, body }
             }
             // These were answered.
-            Question::View { .. } | Question::Session { .. } => return None,
+            Question::View { .. }
+            | Question::Session { .. }
+            | Question::Visit { .. }
+            | Question::Stop { .. } => return None,
         })
     }
 
@@ -67,6 +77,15 @@ impl EventLoop {
     fn price(&self) -> bitmesh_core::Tariff {
         let sold = self.config.payments.as_ref().map(|payments| payments.channels.tariff);
         sold.or_else(|| self.config.tariffs.get(DEFAULT_TARIFF).copied()).unwrap_or_default()
+    }
+
+    fn visit(&self, mac: Mac) -> Visit {
+        Visit {
+            price: self.price(),
+            sells_channels: self.config.payments.is_some(),
+            account: self.gateway.account(mac),
+            now: now(),
+        }
     }
 
     fn view(&self, channel: ChannelId) -> Answered {

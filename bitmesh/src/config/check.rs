@@ -9,7 +9,7 @@ use bitmesh_core::Tariff;
 use toml::Spanned;
 
 use super::error::Wrong;
-use super::{Config, DEFAULT_TARIFF, Lan, Raw, RawLan, payments};
+use super::{Config, DEFAULT_TARIFF, Lan, Raw, RawLan, payments, portal};
 
 /// Bytes of an interface name, at most (`IFNAMSIZ`, less its zero).
 const MAX_INTERFACE_BYTES: usize = 15;
@@ -33,6 +33,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
     let lans = lans(raw.lan)?;
     let tariffs = tariffs(raw.tariffs)?;
     let payments = payments::check(raw.chain, raw.channels, &tariffs, &database)?;
+    let portal = portal::check(raw.portal)?;
     Ok(Config {
         database,
         bpffs,
@@ -42,6 +43,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
         lans,
         tariffs,
         payments,
+        portal,
     })
 }
 

@@ -27,6 +27,7 @@ mod check;
 mod error;
 mod payments;
 mod payout;
+mod portal;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -42,6 +43,7 @@ pub use self::payments::{
     Chain, ChainAuth, Channels, MAX_CONFIRMATIONS, MAX_LOCK_BLOCKS, MIN_OPEN_BLOCKS, Payments,
 };
 pub use self::payout::PayTo;
+pub use self::portal::PortalPages;
 
 /// Bytes of a configuration file, at most.
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
@@ -102,6 +104,8 @@ pub struct Config {
     pub tariffs: BTreeMap<String, Tariff>,
     /// What sells channels. Without it, the operator grants.
     pub payments: Option<Payments>,
+    /// What visitors are shown.
+    pub portal: PortalPages,
 }
 
 /// The file as it is written.
@@ -124,6 +128,8 @@ struct Raw {
     tariffs: BTreeMap<Spanned<String>, Spanned<Tariff>>,
     chain: Option<Spanned<payments::RawChain>>,
     channels: Option<Spanned<payments::RawChannels>>,
+    #[serde(default)]
+    portal: portal::RawPortal,
 }
 
 #[derive(Deserialize)]

@@ -30,6 +30,7 @@ fn the_smallest_configuration_gets_the_defaults() {
         }],
         tariffs: BTreeMap::from([("default".into(), Tariff::default())]),
         payments: None,
+        portal: PortalPages::default(),
     };
     assert_eq!(config, expected);
 }
@@ -80,7 +81,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
     refused(
         "\ndatabse = \"/x\"\n",
         "gateway.toml:2: unknown key `databse`: use one of `database`, `socket`, `bpffs`, \
-         `hook`, `allow_bypass`, `lan`, `tariffs`, `chain`, `channels`",
+         `hook`, `allow_bypass`, `lan`, `tariffs`, `chain`, `channels`, `portal`",
     );
     refused(
         "[[lan]]\ninterface = \"a\"\n\nport = 1\n",
@@ -368,4 +369,15 @@ fn a_name_that_no_host_can_have_is_refused() {
         "[[lan]]\ninterface = \"a\"\nnames = [\"a b\"]\n",
         "gateway.toml:3: `a b` is no name of a host: use letters, digits, - and dots",
     );
+}
+
+#[test]
+fn the_page_about_the_place_has_an_address_of_a_page() {
+    let venue = |url: &str| parse(&format!("{SMALLEST}[portal]\nvenue_info_url = \"{url}\"\n"));
+    let config = venue("https://cafe.example/menu").expect("valid");
+    assert_eq!(config.portal.venue.as_deref(), Some("https://cafe.example/menu"));
+    for url in ["", "cafe.example", "javascript:x", "https://", "https:///x", "http://a b"] {
+        let said = venue(url).expect_err(url).to_string();
+        assert!(said.contains("`venue_info_url` is no address of a page"), "{said}");
+    }
 }

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::ANSWER_TIMEOUT;
 use super::problem::Problem;
+use super::visit::Visit;
 
 /// A question, and where its answer goes.
 #[derive(Debug)]
@@ -79,6 +80,16 @@ pub enum Question {
         /// Who asks.
         mac: Mac,
     },
+    /// For all that its page shows.
+    Visit {
+        /// Who asks.
+        mac: Mac,
+    },
+    /// To close its own gate.
+    Stop {
+        /// Who asks.
+        mac: Mac,
+    },
 }
 
 /// What a station is told.
@@ -88,6 +99,10 @@ pub enum Told {
     Channel(Box<ChannelAnswer>),
     /// How the session is.
     Session(SessionView),
+    /// What the page shows.
+    Visit(Box<Visit>),
+    /// The gate is closed.
+    Stopped,
 }
 
 /// An answer, or why there is none.

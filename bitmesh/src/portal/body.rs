@@ -45,7 +45,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-async fn read(body: Body, limit: usize) -> Result<axum::body::Bytes, Problem> {
+/// All of it, if it is not longer than this.
+pub(super) async fn read(body: Body, limit: usize) -> Result<axum::body::Bytes, Problem> {
     match timeout(BODY_TIMEOUT, to_bytes(body, limit + 1)).await {
         Err(_) => Err(Problem::slow_body()),
         Ok(Ok(bytes)) if bytes.len() <= limit => Ok(bytes),

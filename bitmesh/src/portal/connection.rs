@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use axum::Router;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -22,7 +22,7 @@ pub(super) async fn serve(stream: TcpStream, place: Place, routes: Router<Caller
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let answer = match caller.admit(&request) {
             Ok(()) => Ok(routes.call(request)),
-            Err(problem) => Err(problem.into_response()),
+            Err(answer) => Err(*answer),
         };
         async {
             match answer {

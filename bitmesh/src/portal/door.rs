@@ -22,9 +22,8 @@ use super::connection::serve;
 use super::host::Own;
 use super::places::{NoPlace, Place, Places};
 use super::problem::Problem;
-use super::rate::Rates;
 use super::routes::routes;
-use super::{REFRESH_EVERY, WRITE_TIMEOUT};
+use super::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_STATION, REFRESH_EVERY, WRITE_TIMEOUT};
 use crate::netlink;
 
 /// Connections that wait to be accepted, at most.
@@ -50,6 +49,9 @@ pub enum PortalError {
     /// The interface does not exist.
     #[error("there is no interface {0}: see `ip link`, and mend `interface` in the configuration")]
     NoInterface(String),
+    /// The system has no random numbers.
+    #[error("the portal has no random numbers for its forms: {0}: see /dev/urandom")]
+    NoRandom(#[from] rustix::io::Errno),
     /// The port can't be had.
     #[error(
         "the portal can't listen at port {port} of {interface}: {error}: stop what holds it, or \
@@ -70,18 +72,29 @@ pub enum PortalError {
 pub struct Portal(Vec<JoinHandle<()>>);
 
 impl Portal {
-    /// Listens at each interface, and sends what is asked to `asked`.
+    /// Listens at each interface, and sends what is asked to `asked`. `venue` is the address of a
+    /// page about the place.
     ///
     /// # Errors
     ///
     /// [`PortalError`] if a port can't be had.
-    pub fn start(lans: Vec<LanPort>, asked: mpsc::Sender<Asked>) -> Result<Self, PortalError> {
-        let hall = Arc::new(Hall { asked, rates: Rates::default() });
-        let (places, routes) = (Places::default(), routes());
+    pub fn start(
+        lans: Vec<LanPort>,
+        venue: Option<String>,
+        asked: mpsc::Sender<Asked>,
+    ) -> Result<Self, PortalError> {
+        let hall = Arc::new(Hall::new(asked, venue)?);
+        let places = Places::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_STATION);
+        let routes = routes();
         let mut tasks = Vec::new();
         for lan in lans {
             let bound = Bound::new(&lan).map_err(|error| refused(&lan, error))?;
-            let own = Own { addresses: Vec::new(), names: lan.names.clone(), port: lan.port };
+            let own = Own {
+                addresses: Vec::new(),
+                names: lan.names.clone(),
+                port: lan.port,
+                secure: false,
+            };
             let door = Door {
                 lan,
                 hall: Arc::clone(&hall),
@@ -216,7 +229,8 @@ impl Door {
         let _ = set_tcp_user_timeout(&stream, patience);
         let _ = stream.set_nodelay(true);
         let (hall, own) = (Arc::clone(&self.hall), Arc::clone(&self.own));
-        tokio::spawn(serve(stream, place, self.routes.clone(), Caller { mac, hall, own }));
+        let local = local.ip().to_canonical();
+        tokio::spawn(serve(stream, place, self.routes.clone(), Caller { mac, hall, own, local }));
     }
 
     fn is_own(&self, local: SocketAddr) -> bool {

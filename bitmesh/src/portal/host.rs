@@ -14,6 +14,8 @@ pub(super) struct Own {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) names: Vec<String>,
     pub(super) port: u16,
+    /// Whether it is reached over TLS.
+    pub(super) secure: bool,
 }
 
 impl Own {
@@ -35,7 +37,8 @@ impl Own {
     }
 
     fn is_own(&self, authority: &Authority) -> bool {
-        if authority.as_str().contains('@') || authority.port_u16().unwrap_or(80) != self.port {
+        if authority.as_str().contains('@') || port_of(authority, self.default_port()) != self.port
+        {
             return false;
         }
         let host = authority.host();
@@ -48,6 +51,30 @@ impl Own {
         }
     }
 
+    /// The address of a page here, for who came to this address of ours. Over TLS it has the name
+    /// that the certificate is for. A link-local address is of no use in it (RFC 6874): another of
+    /// the same interface stands for it.
+    pub(super) fn url(&self, local: IpAddr, path: &str) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        let named = self.names.first().filter(|_| self.secure).cloned();
+        let host = named.unwrap_or_else(|| bracketed(self.universal(local)));
+        match self.port == self.default_port() {
+            true => format!("{scheme}://{host}{path}"),
+            false => format!("{scheme}://{host}:{}{path}", self.port),
+        }
+    }
+
+    fn universal(&self, local: IpAddr) -> IpAddr {
+        if !is_link_local(&local) {
+            return local;
+        }
+        self.addresses.iter().find(|address| !is_link_local(address)).copied().unwrap_or(local)
+    }
+
+    const fn default_port(&self) -> u16 {
+        if self.secure { 443 } else { 80 }
+    }
+
     fn has(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
     }
@@ -55,6 +82,34 @@ impl Own {
     fn has_name(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
         self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
+    }
+}
+
+/// The one host that a request names, if it names one.
+pub(super) fn authority_of(headers: &HeaderMap) -> Option<Authority> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => read(host),
+        _ => None,
+    }
+}
+
+/// The port that is named, or else this one.
+pub(super) fn port_of(authority: &Authority, default: u16) -> u16 {
+    authority.port_u16().unwrap_or(default)
+}
+
+fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
+const fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 
@@ -74,8 +129,9 @@ mod tests {
     fn own() -> Own {
         Own {
             addresses: ["10.77.0.1", "fd77::1", "fe80::1"].map(|a| a.parse().unwrap()).to_vec(),
-            names: vec!["gateway.lan".to_owned()],
+            names: vec!["gateway.test".to_owned()],
             port: 2121,
+            secure: false,
         }
     }
 
@@ -87,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_gateway_answers_to_its_own_addresses_and_names() {
-        for host in ["10.77.0.1:2121", "[fd77::1]:2121", "[fd77:0::1]:2121", "GATEWAY.lan.:2121"] {
+        for host in ["10.77.0.1:2121", "[fd77::1]:2121", "[fd77:0::1]:2121", "GATEWAY.test.:2121"] {
             assert!(meant(host), "{host}");
         }
     }
@@ -99,7 +155,7 @@ mod tests {
             "10.77.0.2:2121",
             "10.77.0.1",
             "10.77.0.1:80",
-            "gateway.lan.x:2121",
+            "gateway.test.x:2121",
             "[fd77::2]:2121",
             "me@10.77.0.1:2121",
             "",
@@ -109,6 +165,19 @@ mod tests {
             assert!(!meant(host), "{host}");
         }
         assert!(!own().is_meant(&Uri::from_static("/"), &HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_address_of_a_page_is_one_that_the_visitor_can_open() {
+        let plain = own();
+        let url = |own: &Own, local: &str| own.url(local.parse().unwrap(), "/x");
+        assert_eq!(url(&plain, "10.77.0.1"), "http://10.77.0.1:2121/x");
+        assert_eq!(url(&plain, "fd77::1"), "http://[fd77::1]:2121/x");
+        assert_eq!(url(&plain, "fe80::1"), "http://10.77.0.1:2121/x");
+        assert_eq!(url(&Own { port: 80, ..own() }, "10.77.0.1"), "http://10.77.0.1/x");
+        let secure = Own { port: 443, secure: true, ..own() };
+        assert_eq!(url(&secure, "10.77.0.1"), "https://gateway.test/x");
+        assert_eq!(url(&Own { port: 2122, ..secure }, "fd77::1"), "https://gateway.test:2122/x");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The payment API on the LAN side: `/api/v1`, JSON over HTTP/1.1 and a WebSocket. `bitmesh/API.md`
-//! describes it.
+//! What visitors see on the LAN side, over HTTP/1.1: the page (`page/`), the captive portal API of
+//! RFC 8908 (`captive.rs`), the way there for who was led here (`foreign.rs`), and the payment API
+//! under `/api/v1`, JSON and a WebSocket. `bitmesh/API.md` describes it.
 //!
 //! Whoever can reach it may be an enemy: every size, count, rate and wait below has a limit, a
 //! caller is told by its MAC address (from the kernel's neighbour table, never from a header), and
@@ -8,9 +9,13 @@
 mod ask;
 mod body;
 mod caller;
+mod captive;
 mod connection;
 mod door;
+mod foreign;
 mod host;
+mod page;
+mod pass;
 mod patient;
 mod places;
 mod problem;
@@ -19,14 +24,17 @@ mod routes;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod visit;
 
 use std::time::Duration;
 
 pub use self::ask::{Answered, Asked, Question, Told};
+pub use self::captive::CAPTIVE_PATH;
 pub use self::door::{LanPort, Portal, PortalError};
+pub use self::visit::Visit;
 
 /// Connections at the same time, at most.
-pub const MAX_CONNECTIONS: usize = 512;
+pub const MAX_CONNECTIONS: usize = 1_024;
 
 /// Connections of one station at the same time, at most.
 pub const MAX_CONNECTIONS_PER_STATION: usize = 8;
@@ -37,11 +45,20 @@ pub const MAX_REQUESTS_PER_SECOND: u32 = 25;
 /// Requests of one station at once, after a pause.
 pub const MAX_BURST: u32 = 50;
 
+/// Requests of all stations a second, on average.
+pub const MAX_REQUESTS_PER_SECOND_IN_ALL: u32 = 1_000;
+
+/// Requests of all stations at once, after a pause.
+pub const MAX_BURST_IN_ALL: u32 = 3_000;
+
+/// Open pages of one station that are kept fresh, at most.
+pub const MAX_PAGES_PER_STATION: usize = 3;
+
 /// Stations whose rate is remembered, at most. One that was quiet is forgotten first.
 pub const MAX_STATIONS: usize = 4_096;
 
 /// Requests that wait for the core, at most.
-pub const MAX_WAITING: usize = 256;
+pub const MAX_WAITING: usize = 1_024;
 
 /// Bytes of a request's head, at most.
 pub const MAX_HEAD_BYTES: usize = 16 * 1_024;

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bitmesh_core::Mac;
 
-use super::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_STATION};
-
-/// Counts connections.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Places(Arc<Mutex<HashMap<Option<Mac>, usize>>>);
+/// Counts connections, or what stands on them.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    taken: Arc<Mutex<HashMap<Option<Mac>, usize>>>,
+    in_all: usize,
+    of_one: usize,
+}
 
 /// A place, given back on drop.
 #[derive(Debug)]
@@ -21,21 +23,26 @@ pub(super) struct Place {
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoPlace {
-    /// There are [`MAX_CONNECTIONS`].
+    /// There are as many as can be.
     Full,
-    /// The station has [`MAX_CONNECTIONS_PER_STATION`].
+    /// The station has as many as one can have.
     Station,
 }
 
 impl Places {
+    /// This many in all, and this many of one station.
+    pub(super) fn new(in_all: usize, of_one: usize) -> Self {
+        Self { taken: Arc::default(), in_all, of_one }
+    }
+
     /// Takes a place. Stations that can't be told apart share one count.
     pub(super) fn take(&self, mac: Option<Mac>) -> Result<Place, NoPlace> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.values().sum::<usize>() >= MAX_CONNECTIONS {
+        let mut counts = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.values().sum::<usize>() >= self.in_all {
             return Err(NoPlace::Full);
         }
         let count = counts.entry(mac).or_default();
-        if *count >= MAX_CONNECTIONS_PER_STATION {
+        if *count >= self.of_one {
             return Err(NoPlace::Station);
         }
         *count += 1;
@@ -45,7 +52,7 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.mac) {
             *count -= 1;
             if *count == 0 {
@@ -57,11 +64,12 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_STATION};
     use super::*;
 
     #[test]
     fn a_station_has_few_places_all_together_have_many_and_each_comes_back() {
-        let places = Places::default();
+        let places = Places::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_STATION);
         let mac = |n: usize| Some(Mac::new([2, 0, 0, 0, (n >> 8) as u8, n as u8]));
         let mut held: Vec<_> = Vec::new();
         for n in 0..MAX_CONNECTIONS {
@@ -74,6 +82,6 @@ mod tests {
         drop(held.pop());
         assert!(places.take(mac(9_999)).is_ok());
         held.clear();
-        assert!(places.0.lock().expect("not poisoned").is_empty());
+        assert!(places.taken.lock().expect("not poisoned").is_empty());
     }
 }

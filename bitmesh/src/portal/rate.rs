@@ -7,11 +7,30 @@ use std::time::Duration;
 use bitmesh_core::Mac;
 use tokio::time::Instant;
 
-use super::{MAX_BURST, MAX_REQUESTS_PER_SECOND, MAX_STATIONS};
+use super::{
+    MAX_BURST, MAX_BURST_IN_ALL, MAX_REQUESTS_PER_SECOND, MAX_REQUESTS_PER_SECOND_IN_ALL,
+    MAX_STATIONS,
+};
 
-/// A token bucket for each station.
+/// A token bucket for each station, and one for all of them.
 #[derive(Debug, Default)]
-pub(super) struct Rates(Mutex<HashMap<Mac, Bucket>>);
+pub(super) struct Rates(Mutex<Buckets>);
+
+#[derive(Debug, Default)]
+struct Buckets {
+    of: HashMap<Mac, Bucket>,
+    all: Option<Bucket>,
+}
+
+/// How fast a bucket fills, and what it holds.
+#[derive(Clone, Copy)]
+struct Size {
+    per_second: u32,
+    full: u32,
+}
+
+const STATION: Size = Size { per_second: MAX_REQUESTS_PER_SECOND, full: MAX_BURST };
+const ALL: Size = Size { per_second: MAX_REQUESTS_PER_SECOND_IN_ALL, full: MAX_BURST_IN_ALL };
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -20,37 +39,45 @@ struct Bucket {
 }
 
 impl Bucket {
-    const FULL: f64 = MAX_BURST as f64;
-
-    fn filled(self, now: Instant) -> Self {
-        let gained = now.duration_since(self.at).as_secs_f64() * f64::from(MAX_REQUESTS_PER_SECOND);
-        Self { tokens: (self.tokens + gained).min(Self::FULL), at: now }
+    fn full(size: Size, now: Instant) -> Self {
+        Self { tokens: f64::from(size.full), at: now }
     }
 
-    fn is_full(self, now: Instant) -> bool {
-        self.filled(now).tokens >= Self::FULL
+    fn filled(self, size: Size, now: Instant) -> Self {
+        let gained = now.duration_since(self.at).as_secs_f64() * f64::from(size.per_second);
+        Self { tokens: (self.tokens + gained).min(f64::from(size.full)), at: now }
+    }
+
+    fn is_full(self, size: Size, now: Instant) -> bool {
+        self.filled(size, now).tokens >= f64::from(size.full)
+    }
+
+    /// Takes a token, or says how long until there is one.
+    fn take(&mut self, size: Size, now: Instant) -> Result<(), Duration> {
+        *self = self.filled(size, now);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return Ok(());
+        }
+        Err(Duration::from_secs_f64((1.0 - self.tokens) / f64::from(size.per_second)))
     }
 }
 
 impl Rates {
-    /// Counts a request; if it is one too many, says how long to wait.
+    /// Counts a request; if it is one too many, says how long to wait. What a station asks too
+    /// fast is not counted against the others.
     pub(super) fn take(&self, mac: Mac) -> Result<(), Duration> {
         let now = Instant::now();
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= MAX_STATIONS && !buckets.contains_key(&mac) {
-            buckets.retain(|_, bucket| !bucket.is_full(now));
-            if buckets.len() >= MAX_STATIONS {
+        let Buckets { of, all } = &mut *buckets;
+        if of.len() >= MAX_STATIONS && !of.contains_key(&mac) {
+            of.retain(|_, bucket| !bucket.is_full(STATION, now));
+            if of.len() >= MAX_STATIONS {
                 return Err(Duration::from_secs(1));
             }
         }
-        let bucket = buckets.entry(mac).or_insert(Bucket { tokens: Bucket::FULL, at: now });
-        *bucket = bucket.filled(now);
-        if bucket.tokens >= 1.0 {
-            bucket.tokens -= 1.0;
-            return Ok(());
-        }
-        let missing = 1.0 - bucket.tokens;
-        Err(Duration::from_secs_f64(missing / f64::from(MAX_REQUESTS_PER_SECOND)))
+        of.entry(mac).or_insert_with(|| Bucket::full(STATION, now)).take(STATION, now)?;
+        all.get_or_insert_with(|| Bucket::full(ALL, now)).take(ALL, now)
     }
 }
 
@@ -79,11 +106,25 @@ mod tests {
     async fn more_stations_than_are_remembered_wait_until_some_were_quiet() {
         let rates = Rates::default();
         for n in 0..MAX_STATIONS {
-            rates.take(mac(n)).expect("room");
+            // All together are not faster than all may be, and none is quiet for long enough.
+            let _ = rates.take(mac(n));
         }
         assert!(rates.take(mac(MAX_STATIONS)).is_err());
         advance(Duration::from_secs(3)).await;
         assert!(rates.take(mac(MAX_STATIONS)).is_ok());
-        assert_eq!(rates.0.lock().expect("not poisoned").len(), 1);
+        assert_eq!(rates.0.lock().expect("not poisoned").of.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_stations_together_have_a_rate_and_one_that_is_refused_takes_none_of_it() {
+        let rates = Rates::default();
+        for _ in 0..MAX_BURST_IN_ALL {
+            let _ = rates.take(mac(0));
+        }
+        let many = 1..=2 * MAX_BURST_IN_ALL as usize;
+        let let_in = many.filter(|n| rates.take(mac(*n)).is_ok()).count();
+        assert_eq!(let_in, (MAX_BURST_IN_ALL - MAX_BURST) as usize);
+        advance(Duration::from_secs(1)).await;
+        assert!(rates.take(mac(1)).is_ok());
     }
 }

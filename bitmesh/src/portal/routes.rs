@@ -16,6 +16,8 @@ use bitmesh_core::wire::{
 use super::ask::{Question, Told};
 use super::body::Given;
 use super::caller::Caller;
+use super::captive::{CAPTIVE_PATH, captive};
+use super::page;
 use super::problem::Problem;
 use super::stream::stream;
 
@@ -25,6 +27,8 @@ type Small<T> = Given<T, MAX_BODY_BYTES>;
 /// All routes.
 pub(super) fn routes() -> Router<Caller> {
     Router::new()
+        .merge(page::routes())
+        .route(CAPTIVE_PATH, get(captive))
         .route("/api/v1/offer", get(offer))
         .route("/api/v1/session", get(session))
         .route("/api/v1/channels", post(open))
@@ -128,6 +132,8 @@ async fn tell(caller: &Caller, question: Question) -> Answer {
             // Only the operator asks for this.
             ChannelAnswer::Closing(_) => return Err(Problem::no_answer()),
         },
+        // Only pages ask for these.
+        Told::Visit(_) | Told::Stopped => return Err(Problem::no_answer()),
     };
     let no_store = HeaderValue::from_static("no-store");
     response.headers_mut().insert(header::CACHE_CONTROL, no_store);

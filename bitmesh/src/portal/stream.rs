@@ -86,7 +86,7 @@ async fn take_update(
             ChannelAnswer::Accepted(accepted) => Ok(StreamMessage::Accepted(accepted)),
             _ => Err(Problem::no_answer()),
         },
-        Told::Session(_) => Err(Problem::no_answer()),
+        _ => Err(Problem::no_answer()),
     }
 }
 
@@ -98,6 +98,7 @@ async fn session_of(caller: &Caller, channel: ChannelId) -> Result<Option<Sessio
             _ => Err(Problem::no_answer()),
         },
         Told::Session(session) => Ok(Some(session)),
+        Told::Visit(_) | Told::Stopped => Err(Problem::no_answer()),
     }
 }
 

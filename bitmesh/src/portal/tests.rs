@@ -15,14 +15,13 @@ use super::caller::{Caller, Hall};
 use super::connection::serve;
 use super::host::Own;
 use super::places::Places;
-use super::rate::Rates;
 use super::routes::routes;
 use super::*;
 
 /// A portal for one station, and where its questions go.
-struct Rig {
-    address: SocketAddr,
-    asked: mpsc::Receiver<Asked>,
+pub(super) struct Rig {
+    pub(super) address: SocketAddr,
+    pub(super) asked: mpsc::Receiver<Asked>,
 }
 
 impl Rig {
@@ -34,11 +33,13 @@ impl Rig {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
         let address = listener.local_addr().expect("an address");
         let (ask, asked) = mpsc::channel(room);
-        let hall = Arc::new(Hall { asked: ask, rates: Rates::default() });
-        let own = Own { addresses: vec![address.ip()], names: Vec::new(), port: address.port() };
-        let caller = Caller { mac, hall, own: Arc::new(Mutex::new(own)) };
+        let hall = Arc::new(Hall::new(ask, None).expect("a hall"));
+        let (addresses, port) = (vec![address.ip()], address.port());
+        let own = Own { addresses, names: Vec::new(), port, secure: false };
+        let own = Arc::new(Mutex::new(own));
+        let caller = Caller { mac, hall, own, local: address.ip() };
         tokio::spawn(async move {
-            let places = Places::default();
+            let places = Places::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_STATION);
             while let Ok((stream, _)) = listener.accept().await {
                 let place = places.take(mac).expect("a place");
                 tokio::spawn(serve(stream, place, routes(), caller.clone()));
@@ -47,21 +48,21 @@ impl Rig {
         Self { address, asked }
     }
 
-    async fn of_bob() -> Self {
+    pub(super) async fn of_bob() -> Self {
         Self::new(Some(Mac::new([2, 0, 0, 0, 0, 0x0b]))).await
     }
 
     /// The head of a request for `line` up to its last header.
-    fn head(&self, line: &str) -> String {
+    pub(super) fn head(&self, line: &str) -> String {
         format!("{line} HTTP/1.1\r\nHost: {}\r\n", self.address)
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.expect("connected")
     }
 
     /// Sends this and reads until the other side closes.
-    async fn exchange(&self, text: &str) -> String {
+    pub(super) async fn exchange(&self, text: &str) -> String {
         let mut stream = self.connect().await;
         stream.write_all(text.as_bytes()).await.expect("sent");
         read(&mut stream).await
@@ -95,7 +96,7 @@ fn session() -> SessionView {
     }
 }
 
-async fn read(stream: &mut TcpStream) -> String {
+pub(super) async fn read(stream: &mut TcpStream) -> String {
     let mut said = String::new();
     let whole = timeout(Duration::from_secs(60), stream.read_to_string(&mut said)).await;
     whole.expect("the other side closes").expect("read");
@@ -134,7 +135,7 @@ async fn who_is_no_station_is_refused_whatever_its_headers_say() {
 #[tokio::test]
 async fn what_is_not_there_or_has_another_method_is_refused_as_json() {
     let rig = Rig::of_bob().await;
-    refused(&rig.get("/").await, 404, "not_found");
+    refused(&rig.get("/nothing").await, 404, "not_found");
     refused(&rig.get("/api/v2/offer").await, 404, "not_found");
     refused(&rig.get("/api/v1/channels").await, 405, "wrong_method");
     refused(&rig.get("/api/v1/channels/ff").await, 404, "no_channel");
@@ -146,7 +147,8 @@ async fn what_is_not_there_or_has_another_method_is_refused_as_json() {
 #[tokio::test]
 async fn another_host_is_refused() {
     let rig = Rig::of_bob().await;
-    let said = rig.exchange("GET /api/v1/session HTTP/1.1\r\nHost: evil.example\r\n\r\n").await;
+    let said =
+        rig.exchange("GET /api/v1/session HTTP/1.1\r\nHost: evil.example:2121\r\n\r\n").await;
     refused(&said, 421, "wrong_host");
 }
 
