@@ -1,8 +1,8 @@
 //! Folders that a power cut leaves: a new folder is only as durable as its name in the one above.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// Makes a folder if it is not there, and those above it, with this mode. When this returns, a
@@ -17,6 +17,10 @@ pub(crate) fn make_durable(path: &Path, mode: u32) -> io::Result<()> {
     let missing = path.ancestors().take_while(|one| !one.as_os_str().is_empty() && !one.exists());
     let made = missing.count();
     DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    // Whatever the mask of the process takes away.
+    for folder in path.ancestors().take(made) {
+        fs::set_permissions(folder, Permissions::from_mode(mode))?;
+    }
     for (number, folder) in above().enumerate() {
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
         // Those that were there may be closed to us. But one that was killed after it had made
@@ -30,8 +34,6 @@ pub(crate) fn make_durable(path: &Path, mode: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
