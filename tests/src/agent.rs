@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use crate::lab::{LAN, Lab, Subscriber};
 use crate::namespace::Namespace;
 use crate::pins::Pins;
+use crate::process;
 
 /// Counts the agents of this process, so that no two share a pin directory.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -369,7 +370,7 @@ impl Agent {
     ///
     /// Fails if it does not run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill(self.pid()?, signal)?)
+        process::signal(self.pid()?, signal)
     }
 
     /// Stops it where it is: it does nothing until [`Self::thaw`].

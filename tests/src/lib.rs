@@ -15,6 +15,7 @@ pub mod payer;
 pub mod payments;
 pub mod pins;
 pub mod power_cut;
+pub mod process;
 pub mod regtest;
 pub mod scale;
 pub mod tcp;

@@ -6,13 +6,14 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::agent::Program;
 use crate::lab::Subscriber;
+use crate::process;
 use crate::regtest::Regtest;
 
 /// How long anything may take that the payer does.
@@ -139,7 +140,7 @@ impl Payer {
     /// Fails if it does not end.
     pub fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
         let mut child = self.child.take().context("the payer does not run")?;
-        kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
+        process::signal(Pid::from_raw(i32::try_from(child.id())?), signal)?;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = child.try_wait()? {

@@ -10,10 +10,12 @@ use bitcoin::{Address, Amount, Network, OutPoint, ScriptBuf, Transaction};
 use bitmesh::chain::ChainError;
 use bitmesh::chain::bitcoind::{Auth, Bitcoind, Rpc, RpcConfig};
 use bitmesh::chain::conformance::TestChain;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::process;
 
 /// Names the program of the node; `cargo xtask test payments` sets it.
 pub const BITCOIND_EXE: &str = "BITCOIND_EXE";
@@ -181,7 +183,7 @@ impl Regtest {
     /// Fails if it does not run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let id = self.child.as_ref().context("the node does not run")?.id();
-        Ok(kill(Pid::from_raw(i32::try_from(id)?), signal)?)
+        process::signal(Pid::from_raw(i32::try_from(id)?), signal)
     }
 
     /// Where it answers.

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::agent::Program;
 use crate::namespace::Namespace;
+use crate::process;
 use crate::wait::until;
 
 /// What he is ready to pay, and what goes into the channel.
@@ -92,7 +93,7 @@ impl Visitor {
     ///
     /// Fails if it does not run.
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
+        process::signal(Pid::from_raw(i32::try_from(self.child.id())?), signal)
     }
 
     /// Interrupts it, as Ctrl-C does, and gives how the channel was closed.
