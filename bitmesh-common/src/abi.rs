@@ -142,15 +142,32 @@ pub struct Meter {
     pub announced_prepaid: u64,
     /// What it said then: 0 nothing, 1 low, 2 exhausted.
     pub announced: u64,
+    /// Frames dropped because they were above the speed limit.
+    pub dropped_limited: u64,
+    /// Bytes from the subscriber that passed free of charge, throttled. Not among the billed.
+    pub uplink_throttled_bytes: u64,
+    /// Bytes to the subscriber that passed free of charge, throttled. Not among the billed.
+    pub downlink_throttled_bytes: u64,
+    /// When all that came from the subscriber would be through at its limit: see
+    /// [`crate::police`], as for the three below.
+    pub uplink_arrival: u64,
+    /// The same of what went to the subscriber.
+    pub downlink_arrival: u64,
+    /// The same of what came from the subscriber free of charge, at the throttled rate.
+    pub uplink_throttled_arrival: u64,
+    /// The same of what went to the subscriber free of charge, at the throttled rate.
+    pub downlink_throttled_arrival: u64,
 }
 
 /// What one subscriber has prepaid, and at which prices. Only the agent writes it.
+///
+/// The first 64 bytes, a cache line, are all that a packet needs which no limit holds back.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     /// [`Mac::word`] of the subscriber; the kernel compares it before it charges.
     pub mac: u64,
-    /// [`ACCOUNT_CLOSED`] or [`ACCOUNT_OPEN`].
+    /// [`ACCOUNT_CLOSED`], [`ACCOUNT_OPEN`] or [`ACCOUNT_LIMITED`].
     pub state: u64,
     /// All that was ever prepaid on this meter, less time that was settled, in units.
     pub prepaid: u64,
@@ -164,12 +181,30 @@ pub struct Account {
     pub start_ns: u64,
     /// `spent` plus time due from which the kernel announces a low balance, in units.
     pub low_mark: u64,
+    /// The time of a byte from the subscriber at its limit, as [`crate::police::byte_time`] gives
+    /// it; 0 without a limit.
+    pub uplink_byte_time: u64,
+    /// The same of bytes to the subscriber.
+    pub downlink_byte_time: u64,
+    /// The same, each way, of what the balance does not cover; 0 drops that.
+    pub throttled_byte_time: u64,
+    /// The limit of bytes from the subscriber, in kbit/s, from which the above is made.
+    pub uplink_kbit_per_s: u64,
+    /// The limit of bytes to the subscriber, in kbit/s.
+    pub downlink_kbit_per_s: u64,
+    /// The rate of what the balance does not cover, in kbit/s.
+    pub throttle_kbit_per_s: u64,
+    /// Always 0: fills the second cache line.
+    pub zero: [u64; 2],
 }
 
 /// [`Account::state`]: nothing passes.
 pub const ACCOUNT_CLOSED: u64 = 0;
 /// [`Account::state`]: what is paid for passes.
 pub const ACCOUNT_OPEN: u64 = 1;
+/// [`Account::state`]: what is paid for passes within the speed limits, and maybe some of what is
+/// not, throttled.
+pub const ACCOUNT_LIMITED: u64 = 2;
 
 /// A MAC address without an account, as the kernel saw it.
 #[repr(C)]
@@ -283,8 +318,8 @@ pub const EVENT_EXHAUSTED: u32 = 3;
 
 const _: () = {
     assert!(size_of::<Mac>() == 8);
-    assert!(size_of::<Meter>() == 104);
-    assert!(size_of::<Account>() == 64);
+    assert!(size_of::<Meter>() == 160);
+    assert!(size_of::<Account>() == 128);
     assert!(size_of::<Stranger>() == 32);
     assert!(size_of::<Tally>() == 32);
     assert!(size_of::<Budget>() == 16);

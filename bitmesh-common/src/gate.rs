@@ -2,29 +2,50 @@
 
 use crate::abi::{Account, Lan, MAX_LAN_ADDRESSES, MAX_OPEN_PORTS};
 use crate::packet::{Frame, Ip, Link, NextHeader, Unparsed, ethertype, icmpv6, ip_protocol};
+use crate::police::Exceeded;
 
-/// How often `spent` is tried before the packet is dropped as contended. A try fails only when
-/// another CPU has charged meanwhile.
+/// How often a shared word is tried before the packet is dropped as contended. A try fails only when
+/// another CPU has changed it meanwhile.
 pub const MAX_CAS_TRIES: u32 = 64;
 
-/// The amount spent on one meter: shared by all CPUs, changed only by compare-and-exchange.
-pub trait Spent {
-    /// The amount now, in units.
+/// A word of a meter: shared by all CPUs, changed only by compare-and-exchange.
+pub trait Shared {
+    /// The word now.
     fn load(&self) -> u64;
-    /// Stores `new` if the amount is still `current`; else gives the amount that was found.
+    /// Stores `new` if the word is still `current`; else gives the word that was found.
     fn compare_exchange(&self, current: u64, new: u64) -> Result<(), u64>;
 }
 
 /// Where a resolver listens, for TCP and UDP (RFC 1035 §4.2).
 pub const DNS_PORT: u16 = 53;
 
-/// Why a packet was not paid for.
+/// Why a packet does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// The balance does not cover it.
     Unpaid,
-    /// Other CPUs kept changing `spent`, [`MAX_CAS_TRIES`] times.
+    /// It is above the speed limit, see [`crate::police`].
+    Limited,
+    /// Other CPUs kept changing the same word, [`MAX_CAS_TRIES`] times.
     Contended,
+}
+
+impl From<Exceeded> for Denied {
+    #[inline(always)]
+    fn from(exceeded: Exceeded) -> Self {
+        match exceeded {
+            Exceeded::Limit => Self::Limited,
+            Exceeded::Contended => Self::Contended,
+        }
+    }
+}
+
+/// Whether [`charge`] would be paid now. Nothing changes.
+#[inline(always)]
+pub fn is_affordable<S: Shared>(spent: &S, prepaid: u64, time_due: u64, cost: u64) -> bool {
+    let Some(left) = prepaid.checked_sub(time_due) else { return false };
+    let Some(highest) = left.checked_sub(cost) else { return false };
+    spent.load() <= highest
 }
 
 /// Charges `cost` if `spent + time_due + cost ≤ prepaid`, and gives `spent` after it.
@@ -32,7 +53,7 @@ pub enum Denied {
 /// `spent` only ever grows, and only to a value that is paid for. It is never added and undone,
 /// so a packet that is too dear can't make another CPU drop one that fits.
 #[inline(always)]
-pub fn charge<S: Spent>(spent: &S, prepaid: u64, time_due: u64, cost: u64) -> Result<u64, Denied> {
+pub fn charge<S: Shared>(spent: &S, prepaid: u64, time_due: u64, cost: u64) -> Result<u64, Denied> {
     let Some(left) = prepaid.checked_sub(time_due) else { return Err(Denied::Unpaid) };
     let Some(highest) = left.checked_sub(cost) else { return Err(Denied::Unpaid) };
     let mut current = spent.load();
@@ -287,7 +308,7 @@ mod tests {
 
     struct Cell(AtomicU64);
 
-    impl Spent for Cell {
+    impl Shared for Cell {
         fn load(&self) -> u64 {
             self.0.load(Ordering::SeqCst)
         }
@@ -300,7 +321,7 @@ mod tests {
     /// Somebody else always charges first.
     struct Contended;
 
-    impl Spent for Contended {
+    impl Shared for Contended {
         fn load(&self) -> u64 {
             0
         }
@@ -380,7 +401,9 @@ mod tests {
         ) {
             let cell = Cell(AtomicU64::new(spent));
             let fits = u128::from(spent) + u128::from(due) + u128::from(cost) <= u128::from(prepaid);
+            let affordable = is_affordable(&cell, prepaid, due, cost);
             let paid = charge(&cell, prepaid, due, cost);
+            prop_assert_eq!(affordable, fits);
             prop_assert_eq!(paid.is_ok(), fits);
             let expected = if fits { spent + cost } else { spent };
             prop_assert_eq!(cell.load(), expected);

@@ -6,6 +6,7 @@
 //! - [`packet`]: from a frame to what it is and how many bytes of it are billed.
 //! - [`quick`]: the same for the common case, in few instructions.
 //! - [`gate`]: from a packet, a meter and an account to a verdict.
+//! - [`police`]: speed limits.
 //!
 //! Nothing here allocates, panics or does input and output: the same code runs in the kernel,
 //! in the agent, in the simulation and in the fuzzers.
@@ -17,5 +18,6 @@ pub mod budget;
 pub mod gate;
 pub mod money;
 pub mod packet;
+pub mod police;
 pub mod quick;
 mod segments;

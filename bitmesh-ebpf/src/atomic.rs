@@ -3,7 +3,7 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 
-use bitmesh_common::gate::Spent;
+use bitmesh_common::gate::Shared;
 
 /// Adds to a counter that several CPUs share.
 #[inline(always)]
@@ -12,10 +12,10 @@ pub fn add(counter: *mut u64, value: u64) {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, value) };
 }
 
-/// The `spent` of a meter.
-pub struct SpentCell(pub *mut u64);
+/// A word of a meter that several CPUs change.
+pub struct Cell(pub *mut u64);
 
-impl Spent for SpentCell {
+impl Shared for Cell {
     #[inline(always)]
     fn load(&self) -> u64 {
         // SAFETY: as in `add`; an aligned 64-bit load is one load.

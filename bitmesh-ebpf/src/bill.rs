@@ -2,21 +2,32 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use bitmesh_common::abi::{
-    ACCOUNT_OPEN, Account, EVENT_EXHAUSTED, EVENT_LOW, EVENT_STRANGER, Event, Mac, Meter, Stranger,
+    ACCOUNT_CLOSED, ACCOUNT_LIMITED, Account, EVENT_EXHAUSTED, EVENT_LOW, EVENT_STRANGER, Event,
+    Mac, Meter, Stranger,
 };
-use bitmesh_common::gate::{Denied, Direction, charge};
+use bitmesh_common::gate::{Denied, Direction, charge, is_affordable};
 use bitmesh_common::money::{bytes_cost, time_due};
 
 use crate::Verdict;
-use crate::atomic::{SpentCell, add};
+use crate::atomic::{Cell, add};
 use crate::maps::{ACCOUNTS, EVENTS, METERS, STRANGERS};
 use crate::place::Place;
+use crate::police;
 
 /// One Ethernet header too much, for the twin that every counting test must catch.
 const MISCOUNT_BYTES: u64 = if cfg!(feature = "miscount") { 14 } else { 0 };
 
 /// `BPF_NOEXIST`: insert, never replace.
 const NO_EXIST: u64 = 1;
+
+/// How a packet passes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Paid {
+    /// It was paid for.
+    Charged,
+    /// The balance did not cover it: free of charge, throttled.
+    Throttled,
+}
 
 /// Whoever a frame is from or for.
 pub struct Subscriber<'a, P> {
@@ -37,11 +48,11 @@ impl<'a, P: Place> Subscriber<'a, P> {
         let Some(meter) = METERS.get_ptr_mut(self.mac) else { return false };
         let Some(account) = self.open_account(meter) else { return false };
         let bytes = bytes + MISCOUNT_BYTES;
-        let paid = self.pay(meter, account, direction, bytes).is_ok();
-        if paid {
+        let paid = self.pay(meter, account, direction, bytes);
+        if paid == Ok(Paid::Charged) {
             count(meter, direction, bytes, packets);
         }
-        paid
+        paid.is_ok()
     }
 
     /// Charges the bytes and passes them, or drops them.
@@ -57,8 +68,9 @@ impl<'a, P: Place> Subscriber<'a, P> {
         };
         let bytes = bytes + MISCOUNT_BYTES;
         match self.pay(meter, account, direction, bytes) {
-            Ok(()) => count(meter, direction, bytes, packets),
-            Err(denied) => drop_unpaid(meter, denied),
+            Ok(Paid::Charged) => count(meter, direction, bytes, packets),
+            Ok(Paid::Throttled) => Verdict::Pass,
+            Err(denied) => drop_denied(meter, denied),
         }
     }
 
@@ -113,10 +125,10 @@ impl<'a, P: Place> Subscriber<'a, P> {
                 (&raw const (*account).state).read_volatile(),
             )
         };
-        if mac == self.mac.word() && state == ACCOUNT_OPEN { Some(account) } else { None }
+        if mac == self.mac.word() && state != ACCOUNT_CLOSED { Some(account) } else { None }
     }
 
-    /// Raises `spent` by the price of the bytes, if the balance covers it.
+    /// Raises `spent` by the price of the bytes, if the balance covers it and the limit allows it.
     #[inline(always)]
     fn pay(
         &self,
@@ -124,9 +136,9 @@ impl<'a, P: Place> Subscriber<'a, P> {
         account: *const Account,
         direction: Direction,
         bytes: u64,
-    ) -> Result<(), Denied> {
+    ) -> Result<Paid, Denied> {
         // SAFETY: as in `open_account`. Fields that are not needed are not read.
-        let (prepaid, price, rate, low_mark) = unsafe {
+        let (prepaid, price, rate, low_mark, state) = unsafe {
             (
                 (&raw const (*account).prepaid).read_volatile(),
                 match direction {
@@ -139,6 +151,7 @@ impl<'a, P: Place> Subscriber<'a, P> {
                 },
                 (&raw const (*account).msat_per_minute).read_volatile(),
                 (&raw const (*account).low_mark).read_volatile(),
+                (&raw const (*account).state).read_volatile(),
             )
         };
         // SAFETY: the helper has no conditions.
@@ -152,7 +165,13 @@ impl<'a, P: Place> Subscriber<'a, P> {
         };
         let cost = bytes_cost(bytes, price);
         // SAFETY: `meter` is a live element of the map.
-        let spent = SpentCell(unsafe { &raw mut (*meter).spent });
+        let spent = Cell(unsafe { &raw mut (*meter).spent });
+        // Policed between the look at the balance and the charge: a packet that the police drops is
+        // not charged, and one that the balance does not cover takes nothing from the limit, unless
+        // another CPU charges between the two.
+        if state == ACCOUNT_LIMITED && is_affordable(&spent, prepaid, due, cost) {
+            police::limit(meter, account, direction, bytes, now)?;
+        }
         match charge(&spent, prepaid, due, cost) {
             Ok(spent) => {
                 // SAFETY: as above; the last of several CPUs wins, which is what it means.
@@ -160,13 +179,17 @@ impl<'a, P: Place> Subscriber<'a, P> {
                 if spent.saturating_add(due) >= low_mark {
                     self.announce(meter, prepaid, EVENT_LOW);
                 }
-                Ok(())
+                Ok(Paid::Charged)
             }
             Err(Denied::Unpaid) => {
                 self.announce(meter, prepaid, EVENT_EXHAUSTED);
+                if state == ACCOUNT_LIMITED {
+                    police::throttle(meter, account, direction, bytes, now)?;
+                    return Ok(Paid::Throttled);
+                }
                 Err(Denied::Unpaid)
             }
-            Err(Denied::Contended) => Err(Denied::Contended),
+            Err(denied) => Err(denied),
         }
     }
 
@@ -242,11 +265,12 @@ fn count(meter: *mut Meter, direction: Direction, bytes: u64, packets: u64) -> V
 }
 
 #[inline(always)]
-fn drop_unpaid(meter: *mut Meter, denied: Denied) -> Verdict {
+fn drop_denied(meter: *mut Meter, denied: Denied) -> Verdict {
     // SAFETY: `meter` is a live element of the map.
     let counter = unsafe {
         match denied {
             Denied::Unpaid => &raw mut (*meter).dropped_unpaid,
+            Denied::Limited => &raw mut (*meter).dropped_limited,
             Denied::Contended => &raw mut (*meter).dropped_contended,
         }
     };

@@ -14,6 +14,7 @@ mod bill;
 mod head;
 mod maps;
 mod place;
+mod police;
 mod redirect;
 mod resolver;
 mod skb;

@@ -3,10 +3,10 @@
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use bitmesh_common::abi::{Budget, Mac};
 use bitmesh_common::budget::{know, take_as_payer, take_as_station, take_of_total};
-use bitmesh_common::gate::Spent as _;
+use bitmesh_common::gate::Shared as _;
 
 use crate::Verdict;
-use crate::atomic::SpentCell;
+use crate::atomic::Cell;
 use crate::maps::{BUDGETS, TOTAL_BUDGET};
 
 /// How often a bucket is tried before the packet is dropped. A try fails only when another CPU has
@@ -33,11 +33,11 @@ fn within_budget(mac: Mac, bytes: u64, is_paying: bool) -> Option<bool> {
     let budget = budget_of(mac)?;
     // SAFETY: an element of the LRU may be recycled under us; then another station's count is off
     // by one packet, and the total still holds.
-    let own = SpentCell(unsafe { &raw mut (*budget).arrival });
+    let own = Cell(unsafe { &raw mut (*budget).arrival });
     if is_paying {
         return Some(take(&own, |arrival| take_as_payer(arrival, now, bytes)));
     }
-    let total = SpentCell(TOTAL_BUDGET.get_ptr_mut(0)?);
+    let total = Cell(TOTAL_BUDGET.get_ptr_mut(0)?);
     // SAFETY: as above.
     let known = unsafe { (&raw const (*budget).known).read_volatile() };
     let of_total = |arrival| take_of_total(arrival, now, bytes, known);
@@ -61,7 +61,7 @@ fn budget_of(mac: Mac) -> Option<*mut Budget> {
 }
 
 #[inline(always)]
-fn take(bucket: &SpentCell, take: impl Fn(u64) -> Option<u64>) -> bool {
+fn take(bucket: &Cell, take: impl Fn(u64) -> Option<u64>) -> bool {
     let mut arrival = bucket.load();
     let mut tries = 0;
     while tries < MAX_TRIES {

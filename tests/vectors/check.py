@@ -313,7 +313,10 @@ def fields(message, layout):
     return data
 
 
-TARIFF = ((8, "uplink_msat_per_mib"), (8, "downlink_msat_per_mib"), (8, "msat_per_minute"))
+TARIFF = (
+    (8, "uplink_msat_per_mib"), (8, "downlink_msat_per_mib"), (8, "msat_per_minute"),
+    (8, "uplink_kbit_per_s"), (8, "downlink_kbit_per_s"), (8, "throttle_kbit_per_s"),
+)
 BOUNDS = (
     (8, "min_capacity_sat"), (8, "max_capacity_sat"), (8, "min_first_update_sat"),
     (8, "max_close_fee_sat"),

@@ -9,7 +9,14 @@ use crate::mac::MacText;
 
 /// One account with the name of its prices.
 pub(super) fn line_of(account: &AccountView, tariffs: &BTreeMap<String, Tariff>) -> AccountLine {
-    let Tariff { uplink_msat_per_mib, downlink_msat_per_mib, msat_per_minute } = account.tariff;
+    let Tariff {
+        uplink_msat_per_mib,
+        downlink_msat_per_mib,
+        msat_per_minute,
+        uplink_kbit_per_s,
+        downlink_kbit_per_s,
+        throttle_kbit_per_s,
+    } = account.tariff;
     let name = tariffs.iter().find(|(_, tariff)| **tariff == account.tariff);
     AccountLine {
         mac: MacText(account.mac),
@@ -19,6 +26,9 @@ pub(super) fn line_of(account: &AccountView, tariffs: &BTreeMap<String, Tariff>)
         uplink_msat_per_mib,
         downlink_msat_per_mib,
         msat_per_minute,
+        uplink_kbit_per_s,
+        downlink_kbit_per_s,
+        throttle_kbit_per_s,
         credited_msat: account.credited.0,
         balance_msat: account.balance.0,
         charged_msat: account.charged().0,

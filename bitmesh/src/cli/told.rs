@@ -107,7 +107,19 @@ fn prices(tariff: &Tariff) -> String {
             parts.push(format!("{} {of}", human::msat(price)));
         }
     }
-    if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
+    if parts.is_empty() {
+        parts.push("nothing".to_owned());
+    }
+    for (limit, of) in [
+        (tariff.uplink_kbit_per_s, "up at most"),
+        (tariff.downlink_kbit_per_s, "down at most"),
+        (tariff.throttle_kbit_per_s, "when nothing is left"),
+    ] {
+        if limit > 0 {
+            parts.push(format!("{} kbit/s {of}", human::grouped(limit)));
+        }
+    }
+    parts.join(", ")
 }
 
 fn standing_line(standing: &Standing) -> String {

@@ -71,7 +71,12 @@ fn every_key_is_taken() {
     };
     assert_eq!(config.lans[0], first);
     assert_eq!(config.lans.len(), 2);
-    let tariff = Tariff { uplink_msat_per_mib: 1, downlink_msat_per_mib: 2, msat_per_minute: 3 };
+    let tariff = Tariff {
+        uplink_msat_per_mib: 1,
+        downlink_msat_per_mib: 2,
+        msat_per_minute: 3,
+        ..Tariff::FREE
+    };
     assert_eq!(config.tariffs["default"], tariff);
     assert_eq!(config.tariffs["night"], Tariff::default());
 }
@@ -91,7 +96,8 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
     refused(
         "[tariffs.default]\nmsat_per_mib = 1\n",
         "gateway.toml:2: unknown key `msat_per_mib`: use one of `uplink_msat_per_mib`, \
-         `downlink_msat_per_mib`, `msat_per_minute`",
+         `downlink_msat_per_mib`, `msat_per_minute`, `uplink_kbit_per_s`, `downlink_kbit_per_s`, \
+         `throttle_kbit_per_s`",
     );
 }
 

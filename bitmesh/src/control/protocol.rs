@@ -259,6 +259,12 @@ pub struct AccountLine {
     pub downlink_msat_per_mib: u64,
     /// Price of time.
     pub msat_per_minute: u64,
+    /// The most bytes from the subscriber; 0 is no limit.
+    pub uplink_kbit_per_s: u64,
+    /// The most bytes to the subscriber; 0 is no limit.
+    pub downlink_kbit_per_s: u64,
+    /// What passes each way when nothing is left; 0 cuts off.
+    pub throttle_kbit_per_s: u64,
     /// All that was credited, in msat.
     pub credited_msat: u64,
     /// What is left, in msat, rounded down.

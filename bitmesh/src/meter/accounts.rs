@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::MapData;
-use bitmesh_common::abi::{ACCOUNT_CLOSED, ACCOUNT_OPEN, Account, MAX_METERS};
+use bitmesh_common::abi::{ACCOUNT_CLOSED, Account, MAX_METERS};
 use memmap2::MmapMut;
 
 const WORDS: usize = size_of::<Account>() / 8;
@@ -20,6 +20,12 @@ const DOWNLINK: usize = offset_of!(Account, downlink_msat_per_mib) / 8;
 const MINUTE: usize = offset_of!(Account, msat_per_minute) / 8;
 const START: usize = offset_of!(Account, start_ns) / 8;
 const LOW_MARK: usize = offset_of!(Account, low_mark) / 8;
+const UPLINK_BYTE_TIME: usize = offset_of!(Account, uplink_byte_time) / 8;
+const DOWNLINK_BYTE_TIME: usize = offset_of!(Account, downlink_byte_time) / 8;
+const THROTTLED_BYTE_TIME: usize = offset_of!(Account, throttled_byte_time) / 8;
+const UPLINK_LIMIT: usize = offset_of!(Account, uplink_kbit_per_s) / 8;
+const DOWNLINK_LIMIT: usize = offset_of!(Account, downlink_kbit_per_s) / 8;
+const THROTTLE: usize = offset_of!(Account, throttle_kbit_per_s) / 8;
 
 /// The accounts that the kernel reads.
 pub(super) struct AccountArray {
@@ -72,6 +78,13 @@ impl AccountArray {
             msat_per_minute: self.load(slot, MINUTE),
             start_ns: self.load(slot, START),
             low_mark: self.load(slot, LOW_MARK),
+            uplink_byte_time: self.load(slot, UPLINK_BYTE_TIME),
+            downlink_byte_time: self.load(slot, DOWNLINK_BYTE_TIME),
+            throttled_byte_time: self.load(slot, THROTTLED_BYTE_TIME),
+            uplink_kbit_per_s: self.load(slot, UPLINK_LIMIT),
+            downlink_kbit_per_s: self.load(slot, DOWNLINK_LIMIT),
+            throttle_kbit_per_s: self.load(slot, THROTTLE),
+            zero: [0; 2],
         }
     }
 
@@ -84,6 +97,12 @@ impl AccountArray {
         self.store(slot, MINUTE, account.msat_per_minute);
         self.store(slot, START, account.start_ns);
         self.store(slot, LOW_MARK, account.low_mark);
+        self.store(slot, UPLINK_BYTE_TIME, account.uplink_byte_time);
+        self.store(slot, DOWNLINK_BYTE_TIME, account.downlink_byte_time);
+        self.store(slot, THROTTLED_BYTE_TIME, account.throttled_byte_time);
+        self.store(slot, UPLINK_LIMIT, account.uplink_kbit_per_s);
+        self.store(slot, DOWNLINK_LIMIT, account.downlink_kbit_per_s);
+        self.store(slot, THROTTLE, account.throttle_kbit_per_s);
     }
 
     /// Changes the balance under traffic: one word decides.
@@ -92,9 +111,9 @@ impl AccountArray {
         self.store(slot, PREPAID, prepaid);
     }
 
-    /// Lets paid packets pass.
-    pub(super) fn open(&self, slot: usize) {
-        self.store(slot, STATE, ACCOUNT_OPEN);
+    /// Lets paid packets pass, as this state of an open account says.
+    pub(super) fn open(&self, slot: usize, state: u64) {
+        self.store(slot, STATE, state);
     }
 
     /// Lets nothing pass.

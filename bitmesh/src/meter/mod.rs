@@ -29,7 +29,7 @@ use std::path::PathBuf;
 
 use aya::maps::{Array, Map, MapData, RingBuf};
 use bitmesh_common::abi::{
-    ACCOUNT_CLOSED, ACCOUNT_OPEN, Account, Event, House, Lan, MAX_LANS, MAX_METERS, Mac, Meter,
+    ACCOUNT_CLOSED, Account, Event, House, Lan, MAX_LANS, MAX_METERS, Mac, Meter,
 };
 use bitmesh_core::{AccountImage, Epoch, Gate, Held, Sample};
 use serde::{Deserialize, Serialize};
@@ -228,7 +228,7 @@ impl Meters {
         self.accounts.write(slot, &wanted);
         // A packet that reads the new state must not have read an old price before it.
         self.grace.wait()?;
-        self.accounts.open(slot);
+        self.accounts.open(slot, wanted.state);
         Ok(())
     }
 
@@ -237,7 +237,7 @@ impl Meters {
         let slot = *self.free.first().ok_or(MeterError::NoRoom)?;
         self.accounts.close(slot as usize);
         self.accounts.write(slot as usize, account);
-        self.accounts.open(slot as usize);
+        self.accounts.open(slot as usize, account.state);
         let meter = Meter { slot, ..Meter::default() };
         self.meters.insert(mac, meter).map_err(MeterError::map("meters"))?;
         self.free.remove(&slot);
@@ -290,7 +290,7 @@ impl Meters {
         let held = |sample: Sample| {
             let slot = self.slots.get(&sample.mac).map(|slot| self.accounts.read(*slot as usize));
             let open = slot.filter(|account| {
-                account.state == ACCOUNT_OPEN && account.mac == sample.mac.word()
+                account.state != ACCOUNT_CLOSED && account.mac == sample.mac.word()
             });
             let gate =
                 open.map_or(Gate::Closed, |account| Gate::Open(image_of(sample.mac, &account)));

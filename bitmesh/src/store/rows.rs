@@ -17,14 +17,17 @@ const ADD_CREDIT: &str = "
 
 const PUT_ACCOUNT: &str = "
     INSERT INTO accounts VALUES (:mac, :revision, :session, :open, :uplink, :downlink, :minute,
-        :epoch, :start, :time_settled)
+        :epoch, :start, :time_settled, :uplink_limit, :downlink_limit, :throttle)
     ON CONFLICT (mac) DO UPDATE SET
         revision = excluded.revision, session = excluded.session, open = excluded.open,
         uplink_msat_per_mib = excluded.uplink_msat_per_mib,
         downlink_msat_per_mib = excluded.downlink_msat_per_mib,
         msat_per_minute = excluded.msat_per_minute,
         epoch = excluded.epoch, start_ns = excluded.start_ns,
-        time_settled_units = excluded.time_settled_units
+        time_settled_units = excluded.time_settled_units,
+        uplink_kbit_per_s = excluded.uplink_kbit_per_s,
+        downlink_kbit_per_s = excluded.downlink_kbit_per_s,
+        throttle_kbit_per_s = excluded.throttle_kbit_per_s
     WHERE excluded.revision >= revision";
 
 const PUT_USAGE: &str = "
@@ -78,6 +81,9 @@ fn write_account(db: &Connection, account: &AccountState) -> rusqlite::Result<()
         ":epoch": Stored(account.epoch.0),
         ":start": Stored(account.start.0),
         ":time_settled": Stored(account.time_settled.0),
+        ":uplink_limit": Stored(account.tariff.uplink_kbit_per_s),
+        ":downlink_limit": Stored(account.tariff.downlink_kbit_per_s),
+        ":throttle": Stored(account.tariff.throttle_kbit_per_s),
     };
     db.prepare_cached(PUT_ACCOUNT)?.execute(parameters).map(drop)
 }
@@ -140,6 +146,9 @@ fn account(row: &Row<'_>) -> rusqlite::Result<AccountState> {
             uplink_msat_per_mib: number(row, "uplink_msat_per_mib")?,
             downlink_msat_per_mib: number(row, "downlink_msat_per_mib")?,
             msat_per_minute: number(row, "msat_per_minute")?,
+            uplink_kbit_per_s: number(row, "uplink_kbit_per_s")?,
+            downlink_kbit_per_s: number(row, "downlink_kbit_per_s")?,
+            throttle_kbit_per_s: number(row, "throttle_kbit_per_s")?,
         },
         epoch: Epoch(number(row, "epoch")?),
         start: BootTime(number(row, "start_ns")?),

@@ -94,8 +94,12 @@ fn a_database_of_the_first_version_is_taken_over() {
     old.execute_batch("PRAGMA application_id = 0x424d5348; PRAGMA user_version = 1").expect("set");
     old.execute("INSERT INTO credits VALUES (zeroblob(16), zeroblob(6), 'grant', 5)", [])
         .expect("a credit");
+    old.execute("INSERT INTO accounts VALUES (zeroblob(6), 1, 1, 1, 2, 3, 4, 5, 6, 7)", [])
+        .expect("an account");
     drop(old);
     let loaded = Store::open(&path).expect("taken over").load().expect("loaded");
+    assert_eq!(loaded.accounts[0].time_settled.0, 7);
+    assert!(!loaded.accounts[0].tariff.is_limited());
     assert_eq!(loaded.credits.len(), 1);
     assert_eq!((loaded.channels, loaded.updates, loaded.key_index), (vec![], vec![], None));
 }
@@ -234,7 +238,7 @@ fn a_database_of_a_newer_version_is_refused_untouched() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{} was written by a newer bitmesh (version 4, this one knows up to 3): run that one",
+            "{} was written by a newer bitmesh (version 5, this one knows up to 4): run that one",
             path.display()
         )
     );

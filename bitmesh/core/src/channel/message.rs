@@ -77,6 +77,9 @@ impl Fields {
         self.u64(tariff.uplink_msat_per_mib)
             .u64(tariff.downlink_msat_per_mib)
             .u64(tariff.msat_per_minute)
+            .u64(tariff.uplink_kbit_per_s)
+            .u64(tariff.downlink_kbit_per_s)
+            .u64(tariff.throttle_kbit_per_s)
     }
 
     fn terms(&mut self, terms: &Terms) -> &mut Self {

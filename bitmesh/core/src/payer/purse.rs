@@ -57,6 +57,7 @@ pub struct Purse {
     unseen: MilliSat,
     acknowledged: Amount,
     warned_above: MilliSat,
+    free: MilliSat,
 }
 
 impl Purse {
@@ -67,7 +68,8 @@ impl Purse {
         let spendable = spending.budget.min(payer.channel().capacity());
         let pace = Pace::new(&spending.tariff, spendable, spending.step);
         let (acknowledged, warned_above) = (Amount::ZERO, MilliSat(0));
-        Self { payer, spending, pace, used, unseen, acknowledged, warned_above }
+        let free = MilliSat(0);
+        Self { payer, spending, pace, used, unseen, acknowledged, warned_above, free }
     }
 
     /// The payer's side of the channel.
@@ -88,11 +90,16 @@ impl Purse {
         self.unseen
     }
 
-    /// What all of that costs.
+    /// What all of that costs, if none of it was free.
     #[must_use]
     pub fn counted(&self) -> MilliSat {
         let seen = self.used.cost(&self.spending.tariff);
         seen.checked_add(self.unseen).unwrap_or(MilliSat::MAX)
+    }
+
+    /// What was counted, less what the gateway let pass free of charge.
+    fn charged(&self) -> MilliSat {
+        MilliSat(self.counted().0.saturating_sub(self.free.0))
     }
 
     /// The count and the step, as the channel wants them.
@@ -143,7 +150,8 @@ impl Purse {
 
     /// What the next update should credit in all.
     fn due(&self) -> Option<Amount> {
-        let (signed, count) = (self.payer.signed(), self.count());
+        let signed = self.payer.signed();
+        let count = Count { counted: self.charged(), ..self.count() };
         let first = self.payer.channel().terms().min_first_update;
         let most = self.spendable();
         let wanted = count.allowed().max(first).min(most);
@@ -190,8 +198,15 @@ impl Purse {
 
     /// Compares what the gateway says it charged with the own count, which must have been read
     /// after the gateway spoke. Warns once for each doubling of the difference.
+    ///
+    /// Under a tariff that throttles, what was counted and is not charged passed free of charge, and
+    /// is not paid for: only an own count and a step is ever signed, and of that only what the
+    /// gateway asks for. It costs the gateway alone if it says too little.
     pub fn compare(&mut self, stated: MilliSat) -> Option<Warning> {
         let counted = self.counted();
+        if self.spending.tariff.throttle_kbit_per_s > 0 {
+            self.free = MilliSat(counted.0.saturating_sub(stated.0));
+        }
         let excess = stated.0.saturating_sub(counted.0);
         let in_flight = IN_FLIGHT.cost(&self.spending.tariff).0;
         if excess <= in_flight.max(self.warned_above.0.saturating_mul(2)) {
@@ -207,7 +222,7 @@ impl Purse {
     pub fn is_spent(&self, stated: MilliSat) -> bool {
         let spendable = self.spendable();
         let rest = LAST_PACKET.cost(&self.spending.tariff).0;
-        let used = self.counted().max(stated).0.saturating_add(rest);
+        let used = self.charged().max(stated).0.saturating_add(rest);
         self.payer.signed() >= spendable && used >= spendable.to_sat().saturating_mul(1_000)
     }
 

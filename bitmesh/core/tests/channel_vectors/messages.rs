@@ -13,8 +13,14 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Case, sat};
 
-const TARIFF: Tariff =
-    Tariff { uplink_msat_per_mib: 1_000, downlink_msat_per_mib: 2_000, msat_per_minute: 3_000 };
+const TARIFF: Tariff = Tariff {
+    uplink_msat_per_mib: 1_000,
+    downlink_msat_per_mib: 2_000,
+    msat_per_minute: 3_000,
+    uplink_kbit_per_s: 4_000,
+    downlink_kbit_per_s: 5_000,
+    throttle_kbit_per_s: 64,
+};
 
 /// One of each.
 pub(crate) fn messages(cases: &[Case]) -> Vec<Value> {

@@ -21,9 +21,20 @@ const TARIFFS: [Tariff; 3] = [
         uplink_msat_per_mib: 9_000_000,
         downlink_msat_per_mib: 20_000_001,
         msat_per_minute: 0,
+        ..Tariff::FREE
     },
-    Tariff { uplink_msat_per_mib: 0, downlink_msat_per_mib: 0, msat_per_minute: 60_000 },
-    Tariff { uplink_msat_per_mib: 1_000_003, downlink_msat_per_mib: 0, msat_per_minute: 7_001 },
+    Tariff {
+        uplink_msat_per_mib: 0,
+        downlink_msat_per_mib: 0,
+        msat_per_minute: 60_000,
+        ..Tariff::FREE
+    },
+    Tariff {
+        uplink_msat_per_mib: 1_000_003,
+        downlink_msat_per_mib: 0,
+        msat_per_minute: 7_001,
+        ..Tariff::FREE
+    },
 ];
 
 /// Runs the evening of this seed.

@@ -16,11 +16,26 @@ use crate::world::{Asked, Fault, Seen, Violation, World};
 const STEPS: u32 = 250;
 
 const TARIFFS: [Tariff; 5] = [
-    Tariff { uplink_msat_per_mib: 1_000_000, downlink_msat_per_mib: 2_000_001, msat_per_minute: 0 },
-    Tariff { uplink_msat_per_mib: 0, downlink_msat_per_mib: 0, msat_per_minute: DEAREST_MINUTE },
-    Tariff { uplink_msat_per_mib: 500_003, downlink_msat_per_mib: 0, msat_per_minute: 7_001 },
-    Tariff { uplink_msat_per_mib: 3, downlink_msat_per_mib: 1, msat_per_minute: 1 },
-    Tariff { uplink_msat_per_mib: 0, downlink_msat_per_mib: 0, msat_per_minute: 0 },
+    Tariff {
+        uplink_msat_per_mib: 1_000_000,
+        downlink_msat_per_mib: 2_000_001,
+        msat_per_minute: 0,
+        ..Tariff::FREE
+    },
+    Tariff {
+        uplink_msat_per_mib: 0,
+        downlink_msat_per_mib: 0,
+        msat_per_minute: DEAREST_MINUTE,
+        ..Tariff::FREE
+    },
+    Tariff {
+        uplink_msat_per_mib: 500_003,
+        downlink_msat_per_mib: 0,
+        msat_per_minute: 7_001,
+        ..Tariff::FREE
+    },
+    Tariff { uplink_msat_per_mib: 3, downlink_msat_per_mib: 1, msat_per_minute: 1, ..Tariff::FREE },
+    Tariff { uplink_msat_per_mib: 0, downlink_msat_per_mib: 0, msat_per_minute: 0, ..Tariff::FREE },
 ];
 
 /// Runs the evening of this seed.

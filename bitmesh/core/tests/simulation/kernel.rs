@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use bitmesh_common::gate::{Direction, Spent, charge};
+use bitmesh_common::gate::{Direction, Shared, charge};
 use bitmesh_common::money::{UNITS_PER_MSAT, bytes_cost};
 use bitmesh_core::{
     AccountImage, BootTime, Epoch, Gate, Held, Mac, Reading, Sample, Tariff, Units,
@@ -27,7 +27,7 @@ struct Slot {
 
 struct Meter(Cell<u64>);
 
-impl Spent for Meter {
+impl Shared for Meter {
     fn load(&self) -> u64 {
         self.0.get()
     }

@@ -22,8 +22,12 @@ pub(super) const TIP: u32 = 1_000;
 pub(super) const CHANGE: u8 = 0xaa;
 const PAYOUT: u8 = 0xbb;
 const CLOSE_FEE: u64 = 300;
-pub(super) const TARIFF: Tariff =
-    Tariff { uplink_msat_per_mib: 0, downlink_msat_per_mib: 1_000_000, msat_per_minute: 0 };
+pub(super) const TARIFF: Tariff = Tariff {
+    uplink_msat_per_mib: 0,
+    downlink_msat_per_mib: 1_000_000,
+    msat_per_minute: 0,
+    ..Tariff::FREE
+};
 
 /// What this gateway is dishonest about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,12 @@ fn session(role: Role) -> SessionSecret {
 fn agreement() -> Agreement {
     Agreement {
         offer: sha256::Hash::hash(b"offer"),
-        tariff: Tariff { uplink_msat_per_mib: 1, downlink_msat_per_mib: 2, msat_per_minute: 3 },
+        tariff: Tariff {
+            uplink_msat_per_mib: 1,
+            downlink_msat_per_mib: 2,
+            msat_per_minute: 3,
+            ..Tariff::FREE
+        },
         terms: terms(1),
         payer_session_key: session(Role::Payer).public_key(),
         payee_session_key: session(Role::Payee).public_key(),
@@ -97,10 +102,13 @@ fn a_message_holds_for_its_key_and_its_fields_alone() {
 #[test]
 fn every_term_of_an_agreement_is_signed() {
     let digest = agreement().digest();
-    let changes: [Change; 16] = [
+    let changes: [Change; 19] = [
         |a| a.offer = sha256::Hash::hash(b"another"),
         |a| a.tariff.uplink_msat_per_mib += 1,
         |a| a.tariff.msat_per_minute += 1,
+        |a| a.tariff.uplink_kbit_per_s += 1,
+        |a| a.tariff.downlink_kbit_per_s += 1,
+        |a| a.tariff.throttle_kbit_per_s += 1,
         |a| a.terms.network = Network::Bitcoin,
         |a| a.terms.payer_key = terms(2).payer_key,
         |a| a.terms.payee_key = terms(2).payee_key,

@@ -21,12 +21,20 @@ const BOB: Mac = Mac::new([2, 0, 0, 0, 0, 2]);
 const REQUEST: RequestId = RequestId(1);
 
 /// 1 msat a byte, either way.
-const BYTES: Tariff =
-    Tariff { uplink_msat_per_mib: 1 << 20, downlink_msat_per_mib: 1 << 20, msat_per_minute: 0 };
+const BYTES: Tariff = Tariff {
+    uplink_msat_per_mib: 1 << 20,
+    downlink_msat_per_mib: 1 << 20,
+    msat_per_minute: 0,
+    ..Tariff::FREE
+};
 
 /// 1 msat a millisecond.
-const TIME: Tariff =
-    Tariff { uplink_msat_per_mib: 0, downlink_msat_per_mib: 0, msat_per_minute: 60_000 };
+const TIME: Tariff = Tariff {
+    uplink_msat_per_mib: 0,
+    downlink_msat_per_mib: 0,
+    msat_per_minute: 60_000,
+    ..Tariff::FREE
+};
 
 /// A gateway with a shell that does nothing by itself.
 struct Desk {

@@ -14,8 +14,12 @@ use crate::{Mac, MilliSat, Tariff};
 const NOW_UNIX_S: u64 = 1_800_000_000;
 const TIP: u32 = 1_000;
 const CHALLENGE: Challenge = Challenge([7; 32]);
-const TARIFF: Tariff =
-    Tariff { uplink_msat_per_mib: 500, downlink_msat_per_mib: 1_000, msat_per_minute: 60 };
+const TARIFF: Tariff = Tariff {
+    uplink_msat_per_mib: 500,
+    downlink_msat_per_mib: 1_000,
+    msat_per_minute: 60,
+    ..Tariff::FREE
+};
 
 fn sat(sat: u64) -> Amount {
     Amount::from_sat(sat)

@@ -17,6 +17,7 @@ fn an_offer_at_every_limit_is_accepted_and_the_budget_goes_into_the_channel() {
             uplink_msat_per_mib: 1_000,
             downlink_msat_per_mib: 1_000,
             msat_per_minute: 100,
+            ..Tariff::FREE
         },
         min_capacity: sat(50_000),
         min_first_update: sat(2_000),

@@ -63,6 +63,24 @@ fn a_step_follows_the_rate_of_the_last_two_seconds_within_its_bounds() {
 }
 
 #[test]
+fn what_passed_throttled_is_counted_and_not_paid_for() {
+    let tariff = Tariff { throttle_kbit_per_s: 64, ..TARIFF };
+    let mut purse = purse(Spending { tariff, step: Some(sat(100)), ..spending() });
+    purse.pay().unwrap().unwrap();
+    // 1,000 MiB were paid for, what followed was free.
+    purse.see(SECOND, down(1_500));
+    assert_eq!(purse.compare(MilliSat(1_000_000)), None);
+    let update = purse.pay().unwrap().unwrap();
+    assert_eq!(update.change(), sat(CAPACITY - 1_000 - 100), "what is charged and a step");
+    // Now it is charged again, and a gateway that takes back its word gets no more than the count.
+    purse.see(2 * SECOND, down(1_600));
+    assert_eq!(purse.compare(MilliSat(1_090_000)), None);
+    assert_eq!(purse.pay().unwrap().unwrap().change(), sat(CAPACITY - 1_090 - 100));
+    assert!(purse.compare(MilliSat(9_000_000)).is_some());
+    assert_eq!(purse.pay().unwrap().unwrap().change(), sat(CAPACITY - 1_600 - 100));
+}
+
+#[test]
 fn a_step_that_was_chosen_is_kept() {
     let mut purse = purse(Spending { step: Some(sat(123)), ..spending() });
     purse.see(SECOND, down(900));

@@ -17,12 +17,20 @@ use crate::subscriber::Heard;
 use crate::world::World;
 
 /// 1 msat a byte, either way.
-const BYTES: Tariff =
-    Tariff { uplink_msat_per_mib: 1 << 20, downlink_msat_per_mib: 1 << 20, msat_per_minute: 0 };
+const BYTES: Tariff = Tariff {
+    uplink_msat_per_mib: 1 << 20,
+    downlink_msat_per_mib: 1 << 20,
+    msat_per_minute: 0,
+    ..Tariff::FREE
+};
 
 /// 1 msat a millisecond.
-const TIME: Tariff =
-    Tariff { uplink_msat_per_mib: 0, downlink_msat_per_mib: 0, msat_per_minute: 60_000 };
+const TIME: Tariff = Tariff {
+    uplink_msat_per_mib: 0,
+    downlink_msat_per_mib: 0,
+    msat_per_minute: 60_000,
+    ..Tariff::FREE
+};
 
 const CAPACITY: u64 = 100_000;
 
