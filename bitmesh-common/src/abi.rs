@@ -23,6 +23,9 @@ pub const MAX_BUDGETS: usize = 8_192;
 /// Entries in `redirects`, the bounded LRU of connections that are led to the portal.
 pub const MAX_REDIRECTS: usize = 8_192;
 
+/// Entries in `owners`: addresses whose sender is known.
+pub const MAX_OWNERS: usize = 4_096;
+
 /// LAN interfaces of one gateway.
 pub const MAX_LANS: usize = 8;
 
@@ -157,6 +160,14 @@ pub struct Meter {
     pub uplink_throttled_arrival: u64,
     /// The same of what went to the subscriber free of charge, at the throttled rate.
     pub downlink_throttled_arrival: u64,
+    /// Frames dropped because they came from another device's address.
+    pub dropped_spoofed: u64,
+    /// The address that was found last not to be another's: see [`crate::source::Source`].
+    pub source_high: u64,
+    /// Its other half.
+    pub source_low: u64,
+    /// [`crate::source::Source::seal`] of both.
+    pub source_seal: u64,
 }
 
 /// What one subscriber has prepaid, and at which prices. Only the agent writes it.
@@ -260,6 +271,9 @@ pub struct Lan {
     pub made_clsact: u32,
     /// TCP port of the portal, to which plain HTTP of who can't pay is led; 0 if it is not.
     pub portal_port: u32,
+    /// Generation of `owners`: another after each change there; 0 if nobody asks whose an address
+    /// is.
+    pub owners: u64,
     /// IPv4 addresses of the interface; unused ones are 0.
     pub ipv4: [V4Address; MAX_LAN_ADDRESSES],
     /// IPv6 addresses of the interface, its link-local one among them; unused ones are 0.
@@ -318,7 +332,7 @@ pub const EVENT_EXHAUSTED: u32 = 3;
 
 const _: () = {
     assert!(size_of::<Mac>() == 8);
-    assert!(size_of::<Meter>() == 160);
+    assert!(size_of::<Meter>() == 192);
     assert!(size_of::<Account>() == 128);
     assert!(size_of::<Stranger>() == 32);
     assert!(size_of::<Tally>() == 32);
@@ -326,7 +340,7 @@ const _: () = {
     assert!(size_of::<Redirect>() == 32);
     assert!(size_of::<House>() == 16);
     assert!(size_of::<Event>() == 16);
-    assert!(size_of::<Lan>() == 16 + MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
+    assert!(size_of::<Lan>() == 24 + MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
 };
 
 #[cfg(feature = "agent")]

@@ -21,3 +21,4 @@ pub mod packet;
 pub mod police;
 pub mod quick;
 mod segments;
+pub mod source;

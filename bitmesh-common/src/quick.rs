@@ -7,6 +7,7 @@
 use crate::abi::{Lan, MAX_LAN_ADDRESSES, Mac};
 use crate::packet::{Frame, OnWire, ethertype, ip_protocol};
 use crate::segments::repeated;
+use crate::source::Source;
 
 /// Bytes of an Ethernet and a plain IPv4 header.
 const V4_HEAD: usize = 34;
@@ -47,6 +48,8 @@ pub struct Billable {
     pub wire: OnWire,
     /// IANA number of the protocol that it carries.
     pub protocol: u8,
+    /// From whom; not read of a frame that goes out to the LAN.
+    pub source: Source,
 }
 
 /// A frame that came in from the LAN.
@@ -59,7 +62,8 @@ pub fn uplink<F: Frame>(frame: &F, lan: &Lan) -> Option<Billable> {
         if head.byte::<30>() >= V4_FIRST_GROUP || holds_v4(lan, head.word::<30>()) {
             return None;
         }
-        return Some(Billable { mac, wire: v4(frame, &head)?, protocol: head.byte::<23>() });
+        let (wire, protocol) = (v4(frame, &head)?, head.byte::<23>());
+        return Some(Billable { mac, wire, protocol, source: Source::v4(head.word::<26>()) });
     }
     if kind == ethertype::IPV6.to_be() {
         let head = frame.head::<V6_HEAD>()?;
@@ -67,7 +71,9 @@ pub fn uplink<F: Frame>(frame: &F, lan: &Lan) -> Option<Billable> {
         if head.byte::<38>() == V6_GROUP || holds_v6(lan, destination) {
             return None;
         }
-        return Some(Billable { mac, wire: v6(frame, &head)?, protocol: head.byte::<20>() });
+        let (wire, protocol) = (v6(frame, &head)?, head.byte::<20>());
+        let source = Source::v6([head.double::<22>(), head.double::<30>()]);
+        return Some(Billable { mac, wire, protocol, source });
     }
     None
 }
@@ -79,11 +85,13 @@ pub fn downlink<F: Frame>(frame: &F) -> Option<Billable> {
     let mac = mac::<0, 4, _>(&head);
     let kind = head.half::<12>();
     if kind == ethertype::IPV4.to_be() {
-        return Some(Billable { mac, wire: v4(frame, &head)?, protocol: head.byte::<23>() });
+        let (wire, protocol) = (v4(frame, &head)?, head.byte::<23>());
+        return Some(Billable { mac, wire, protocol, source: Source::default() });
     }
     if kind == ethertype::IPV6.to_be() {
         let head = frame.head::<V6_HEAD>()?;
-        return Some(Billable { mac, wire: v6(frame, &head)?, protocol: head.byte::<20>() });
+        let (wire, protocol) = (v6(frame, &head)?, head.byte::<20>());
+        return Some(Billable { mac, wire, protocol, source: Source::default() });
     }
     None
 }

@@ -3,16 +3,18 @@
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use bitmesh_common::abi::{
     ACCOUNT_CLOSED, ACCOUNT_LIMITED, Account, EVENT_EXHAUSTED, EVENT_LOW, EVENT_STRANGER, Event,
-    Mac, Meter, Stranger,
+    Lan, Mac, Meter, Stranger,
 };
 use bitmesh_common::gate::{Denied, Direction, charge, is_affordable};
 use bitmesh_common::money::{bytes_cost, time_due};
+use bitmesh_common::source::{Claim, Source};
 
 use crate::Verdict;
 use crate::atomic::{Cell, add};
 use crate::maps::{ACCOUNTS, EVENTS, METERS, STRANGERS};
 use crate::place::Place;
 use crate::police;
+use crate::spoof;
 
 /// One Ethernet header too much, for the twin that every counting test must catch.
 const MISCOUNT_BYTES: u64 = if cfg!(feature = "miscount") { 14 } else { 0 };
@@ -33,12 +35,19 @@ enum Paid {
 pub struct Subscriber<'a, P> {
     mac: Mac,
     place: &'a P,
+    claim: Claim,
 }
 
 impl<'a, P: Place> Subscriber<'a, P> {
     #[inline(always)]
     pub fn new(mac: Mac, place: &'a P) -> Self {
-        Self { mac, place }
+        Self { mac, place, claim: Claim::default() }
+    }
+
+    /// The same, who says that this is its address.
+    #[inline(always)]
+    pub fn claiming(self, source: Source, lan: &Lan) -> Self {
+        Self { claim: Claim { source, generation: lan.owners }, ..self }
     }
 
     /// Charges the bytes and counts them, if there is an account that covers them. If not, nothing
@@ -46,6 +55,9 @@ impl<'a, P: Place> Subscriber<'a, P> {
     #[inline(always)]
     pub fn charge(&self, direction: Direction, bytes: u64, packets: u64) -> bool {
         let Some(meter) = METERS.get_ptr_mut(self.mac) else { return false };
+        if !spoof::may_use(meter, self.mac, self.claim) {
+            return false;
+        }
         let Some(account) = self.open_account(meter) else { return false };
         let bytes = bytes + MISCOUNT_BYTES;
         let paid = self.pay(meter, account, direction, bytes);
@@ -61,6 +73,11 @@ impl<'a, P: Place> Subscriber<'a, P> {
         let Some(meter) = METERS.get_ptr_mut(self.mac) else {
             return self.turn_away(direction);
         };
+        if !spoof::may_use(meter, self.mac, self.claim) {
+            // SAFETY: `meter` is a live element of the map.
+            add(unsafe { &raw mut (*meter).dropped_spoofed }, 1);
+            return Verdict::Drop;
+        }
         let Some(account) = self.open_account(meter) else {
             // SAFETY: `meter` is a live element of the map.
             add(unsafe { &raw mut (*meter).dropped_closed }, 1);

@@ -18,6 +18,7 @@ mod police;
 mod redirect;
 mod resolver;
 mod skb;
+mod spoof;
 mod tally;
 mod xdp;
 
@@ -28,6 +29,7 @@ use bitmesh_common::abi::Mac;
 use bitmesh_common::gate::{Class, Direction, classify_downlink, classify_uplink};
 use bitmesh_common::packet::{Link, ip_protocol};
 use bitmesh_common::quick::{self, Billable};
+use bitmesh_common::source::Source;
 
 use crate::bill::Subscriber;
 use crate::skb::Skb;
@@ -88,11 +90,11 @@ pub fn count_received(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn judge_first(xdp: Xdp) -> Verdict {
     let Some(lan) = maps::lan() else { return Verdict::Drop };
-    let Some(Billable { mac, wire, protocol }) = quick::uplink(&xdp, lan) else {
+    let Some(Billable { mac, wire, protocol, source }) = quick::uplink(&xdp, lan) else {
         return Verdict::Pass;
     };
     let Some(note) = xdp.note() else { return Verdict::Pass };
-    let subscriber = Subscriber::new(mac, &xdp);
+    let subscriber = Subscriber::new(mac, &xdp).claiming(source, lan);
     let verdict = if protocol == ip_protocol::TCP {
         // The unpaid may be led to the portal, which takes a socket buffer.
         if !subscriber.charge(Direction::Uplink, wire.bytes, wire.packets) {
@@ -115,8 +117,8 @@ fn judge_uplink(skb: Skb) -> Verdict {
     }
     let Some(lan) = maps::lan() else { return Verdict::Drop };
     match quick::uplink(&skb, lan) {
-        Some(Billable { mac, wire, protocol }) => {
-            let subscriber = Subscriber::new(mac, &skb);
+        Some(Billable { mac, wire, protocol, source }) => {
+            let subscriber = Subscriber::new(mac, &skb).claiming(source, lan);
             let verdict = subscriber.bill(Direction::Uplink, wire.bytes, wire.packets);
             if verdict == Verdict::Drop && protocol == ip_protocol::TCP {
                 return redirect::lead(skb, mac.word());
@@ -149,7 +151,10 @@ fn long_way_up(skb: Skb) -> Verdict {
         Ok(Class::Resolver { bytes }) => {
             resolver::admit(Mac::new(link.source), bytes, subscriber.is_paying())
         }
-        Ok(Class::Billed { bytes, packets }) => subscriber.bill(Direction::Uplink, bytes, packets),
+        Ok(Class::Billed { bytes, packets }) => {
+            let Some(source) = Source::of(&skb, &link) else { return subscriber.refuse() };
+            subscriber.claiming(source, lan).bill(Direction::Uplink, bytes, packets)
+        }
         Err(_) => subscriber.refuse(),
     }
 }

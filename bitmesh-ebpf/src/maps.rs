@@ -5,7 +5,7 @@ use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
 use bitmesh_common::abi::{
     Account, Budget, EVENTS_BYTES, Event, House, Lan, MAX_BUDGETS, MAX_LANS, MAX_METERS,
-    MAX_REDIRECTS, MAX_STRANGERS, Mac, Meter, Redirect, Stranger, Tally, V6Address,
+    MAX_OWNERS, MAX_REDIRECTS, MAX_STRANGERS, Mac, Meter, Redirect, Stranger, Tally, V6Address,
 };
 
 /// `BPF_F_MMAPABLE`: the agent maps the array and stores into it.
@@ -38,6 +38,10 @@ pub static TOTAL_BUDGET: Array<u64, 1> = Array::new();
 /// Connections that are led to the portal, and the addresses that they were meant for.
 #[btf_map(name = "redirects")]
 pub static REDIRECTS: LruHashMap<Redirect, V6Address, MAX_REDIRECTS> = LruHashMap::new();
+
+/// Whose an address is, by the word of a MAC address. The agent writes.
+#[btf_map(name = "owners")]
+pub static OWNERS: HashMap<V6Address, u64, MAX_OWNERS> = HashMap::new();
 
 /// The LAN interfaces.
 #[btf_map(name = "lans")]

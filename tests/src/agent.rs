@@ -89,6 +89,8 @@ pub struct Settings {
     pub tariffs: Vec<(&'static str, Tariff)>,
     /// More keys, before all tables.
     pub keys: String,
+    /// Whether what comes from another device's address is dropped.
+    pub anti_spoof: bool,
     /// More tables, as they are written.
     pub more: String,
 }
@@ -102,6 +104,7 @@ impl Settings {
             hook: "auto",
             tariffs: vec![("default", tariff)],
             keys: String::new(),
+            anti_spoof: true,
             more: String::new(),
         }
     }
@@ -124,6 +127,12 @@ impl Settings {
         Self { program, ..self }
     }
 
+    /// The same that asks nobody whose an address is.
+    #[must_use]
+    pub fn without_anti_spoof(self) -> Self {
+        Self { anti_spoof: false, ..self }
+    }
+
     /// The same on this hook.
     #[must_use]
     pub fn on_hook(self, hook: &'static str) -> Self {
@@ -141,6 +150,10 @@ impl Settings {
             self.hook,
             self.keys,
         );
+        if !self.anti_spoof {
+            // Above the first table.
+            text.insert_str(0, "anti_spoof = false\n");
+        }
         for (name, tariff) in &self.tariffs {
             text += &format!(
                 "\n[tariffs.{name}]\nuplink_msat_per_mib = {}\ndownlink_msat_per_mib = {}\n\

@@ -24,7 +24,7 @@ const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
 /// The maps that an agent pins.
-const PINNED: [&str; 10] = [
+const PINNED: [&str; 11] = [
     "meters",
     "accounts",
     "events",
@@ -32,6 +32,7 @@ const PINNED: [&str; 10] = [
     "budgets",
     "total_budget",
     "redirects",
+    "owners",
     "lans",
     "house",
     "grace",

@@ -71,9 +71,19 @@ fn billable(class: Result<Class, crate::packet::Unparsed>) -> Option<OnWire> {
 fn the_common_packet_is_quick() {
     let bytes = v4_frame([198, 51, 100, 7]);
     let wire = OnWire { bytes: 30, packets: 1 };
-    let up = Billable { mac: Mac::new([2, 0, 0, 0, 0, 2]), wire, protocol: 17 };
+    let up = Billable {
+        mac: Mac::new([2, 0, 0, 0, 0, 2]),
+        wire,
+        protocol: 17,
+        source: Source::v4(u32::from_ne_bytes([10, 0, 0, 2])),
+    };
     assert_eq!(uplink(&plain(&bytes), &lan()), Some(up));
-    let down = Billable { mac: Mac::new([2, 0, 0, 0, 0, 1]), wire, protocol: 17 };
+    let down = Billable {
+        mac: Mac::new([2, 0, 0, 0, 0, 1]),
+        wire,
+        protocol: 17,
+        source: Source::default(),
+    };
     assert_eq!(downlink(&plain(&bytes)), Some(down));
 }
 
@@ -108,6 +118,7 @@ proptest! {
             let link = link.expect("a frame that is quick has a link header");
             prop_assert_eq!(Some(quick.wire), billable(classify_uplink(&frame, &link, &lan())));
             prop_assert_eq!(quick.mac, Mac::new(link.source));
+            prop_assert_eq!(Some(quick.source), Source::of(&frame, &link));
         }
         if let Some(quick) = downlink(&frame) {
             let link = link.expect("a frame that is quick has a link header");

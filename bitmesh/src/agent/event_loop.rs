@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use super::chain::{ChainWorker, News};
 use super::guard::Guard;
+use super::owners::Owners;
 use super::requests::{Asker, Grant, Requests, shown, tariff_of};
 use super::{AgentError, book, guard, now};
 use crate::chain::Cursor;
@@ -43,6 +44,7 @@ pub(super) struct EventLoop {
     pub(super) gateway: Gateway,
     meters: Meters,
     guard: Guard,
+    owners: Owners,
     writer: Writer,
     heard: Heard,
     /// The thread that follows the chain, if channels are sold.
@@ -81,6 +83,7 @@ enum Woken {
     Reported(Report),
     Event,
     Time,
+    Neighbours,
     Refresh,
     End(&'static str),
 }
@@ -96,6 +99,7 @@ impl EventLoop {
         chain: Option<ChainWorker>,
         started: BootTime,
     ) -> Result<Self, AgentError> {
+        let owners = Owners::new(config.anti_spoof, &meters)?;
         let events = meters.events_fd().try_clone_to_owned().map_err(AgentError::Runtime)?;
         let listen = |kind| signal(kind).map_err(AgentError::Runtime);
         Ok(Self {
@@ -103,6 +107,7 @@ impl EventLoop {
             gateway,
             meters,
             guard,
+            owners,
             writer,
             heard,
             chain_status: chain.is_some().then_some(ChainStatus {
@@ -125,6 +130,7 @@ impl EventLoop {
     /// Runs until a signal comes.
     pub(super) async fn run(mut self) -> Result<(), AgentError> {
         self.announce()?;
+        self.owners.look(&mut self.meters, now());
         let mut refresh = interval(REFRESH_EVERY);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.carry_out()?;
@@ -150,6 +156,10 @@ impl EventLoop {
                 stirred = self.guard.stirred() => {
                     stirred?;
                     Woken::Refresh
+                }
+                stirred = self.owners.stirred() => {
+                    stirred?;
+                    Woken::Neighbours
                 }
                 _ = refresh.tick() => Woken::Refresh,
                 Some(news) = self.heard.news.recv() => Woken::News(news),
@@ -191,6 +201,7 @@ impl EventLoop {
             Woken::Reported(report) => self.take_report(report),
             Woken::Event => return self.read_events(),
             Woken::Time => self.gateway.handle_input(now(), Input::Tick),
+            Woken::Neighbours => self.owners.look(&mut self.meters, now()),
             Woken::Refresh => self.guard.look(&mut self.meters, &self.config),
             Woken::End(_) => {}
         }

@@ -24,7 +24,7 @@ const MIN_BETWEEN_LISTINGS: Duration = Duration::from_secs(1);
 const MAX_UNSEEN: Duration = Duration::from_secs(60);
 
 /// A socket that tells of changes, and when they were last looked at.
-struct Ear {
+pub(super) struct Ear {
     watch: Watch,
     ready: AsyncFd<OwnedFd>,
     /// Changes that were heard of and not looked at.
@@ -34,14 +34,14 @@ struct Ear {
 }
 
 impl Ear {
-    fn new(watched: Watch, pause: Duration) -> Result<Self, AgentError> {
+    pub(super) fn new(watched: Watch, pause: Duration) -> Result<Self, AgentError> {
         let ready = watch(watched.descriptor().map_err(AgentError::Runtime)?)?;
         // What happened before is seen by the first look.
         Ok(Self { watch: watched, ready, heard: true, looked: Instant::now(), pause })
     }
 
     /// Waits until there is something to look at, and a look is due.
-    async fn stirred(&mut self) -> Result<(), AgentError> {
+    pub(super) async fn stirred(&mut self) -> Result<(), AgentError> {
         if !self.heard {
             self.ready.readable().await.map_err(AgentError::Runtime)?.clear_ready();
             self.heard = true;
@@ -51,7 +51,7 @@ impl Ear {
     }
 
     /// Whether a look is due. If so, it is taken now.
-    fn take(&mut self) -> bool {
+    pub(super) fn take(&mut self) -> bool {
         let since = self.looked.elapsed();
         let due = since >= MAX_UNSEEN || since >= self.pause && (self.heard | self.watch.take());
         if due {

@@ -8,6 +8,7 @@ mod chain;
 mod error;
 mod event_loop;
 mod guard;
+mod owners;
 mod requests;
 mod rights;
 mod stations;

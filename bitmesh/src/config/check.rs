@@ -39,6 +39,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
         bpffs,
         socket,
         hook: raw.hook,
+        anti_spoof: raw.anti_spoof,
         allow_bypass: raw.allow_bypass,
         lans,
         tariffs,

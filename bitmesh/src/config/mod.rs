@@ -3,6 +3,7 @@
 //! ```toml
 //! database = "/var/lib/bitmesh/bitmesh.db"
 //! hook = "auto"
+//! anti_spoof = true
 //!
 //! [[lan]]
 //! interface = "wlan0"
@@ -98,6 +99,8 @@ pub struct Config {
     pub hook: Hook,
     /// Whether to sell although packets may go past the gate.
     pub allow_bypass: bool,
+    /// Whether what comes from another device's address is dropped.
+    pub anti_spoof: bool,
     /// The LAN interfaces: at least one, none twice.
     pub lans: Vec<Lan>,
     /// The price lists by name; [`DEFAULT_TARIFF`] is among them.
@@ -120,6 +123,8 @@ struct Raw {
     bpffs: Spanned<PathBuf>,
     #[serde(default)]
     hook: Hook,
+    #[serde(default = "default_anti_spoof")]
+    anti_spoof: bool,
     #[serde(default)]
     allow_bypass: bool,
     #[serde(default)]
@@ -158,6 +163,10 @@ fn default_bpffs() -> Spanned<PathBuf> {
 
 fn default_portal_port() -> Spanned<u16> {
     Spanned::new(0..0, 2121)
+}
+
+const fn default_anti_spoof() -> bool {
+    true
 }
 
 const fn default_resolver() -> bool {

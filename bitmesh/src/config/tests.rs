@@ -22,6 +22,7 @@ fn the_smallest_configuration_gets_the_defaults() {
         bpffs: "/sys/fs/bpf/bitmesh".into(),
         hook: Hook::Auto,
         allow_bypass: false,
+        anti_spoof: true,
         lans: vec![Lan {
             interface: "wlan0".into(),
             portal_port: 2121,
@@ -44,6 +45,7 @@ fn every_key_is_taken() {
         bpffs = "/sys/fs/bpf/other"
         hook = "clsact"
         allow_bypass = true
+        anti_spoof = false
         [[lan]]
         interface = "br-lan"
         portal_port = 80
@@ -61,6 +63,7 @@ fn every_key_is_taken() {
     .expect("valid");
     assert_eq!(config.hook, Hook::Clsact);
     assert!(config.allow_bypass);
+    assert!(!config.anti_spoof);
     let xdp = parse(&format!("hook = \"xdp\"\n{SMALLEST}"));
     assert_eq!(xdp.expect("it can be chosen").hook, Hook::Xdp);
     let first = Lan {
@@ -86,7 +89,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
     refused(
         "\ndatabse = \"/x\"\n",
         "gateway.toml:2: unknown key `databse`: use one of `database`, `socket`, `bpffs`, \
-         `hook`, `allow_bypass`, `lan`, `tariffs`, `chain`, `channels`, `portal`",
+         `hook`, `anti_spoof`, `allow_bypass`, `lan`, `tariffs`, `chain`, `channels`, `portal`",
     );
     refused(
         "[[lan]]\ninterface = \"a\"\n\nport = 1\n",

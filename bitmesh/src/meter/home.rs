@@ -15,7 +15,7 @@ use super::{MeterError, layout};
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// The maps that are pinned, each under its name.
-pub(super) const MAPS: [&str; 10] = [
+pub(super) const MAPS: [&str; 11] = [
     "meters",
     "accounts",
     "events",
@@ -23,6 +23,7 @@ pub(super) const MAPS: [&str; 10] = [
     "budgets",
     "total_budget",
     "redirects",
+    "owners",
     "lans",
     "house",
     "grace",

@@ -251,11 +251,12 @@ impl Meters {
         Ok(done)
     }
 
-    fn read_lans(&self) -> Result<Vec<Lan>, MeterError> {
+    pub(super) fn read_lans(&self) -> Result<Vec<Lan>, MeterError> {
         self.lans.iter().collect::<Result<_, _>>().map_err(MeterError::map("lans"))
     }
 
-    fn write_lan(&mut self, index: usize, lan: Lan) -> Result<(), MeterError> {
+    pub(super) fn write_lan(&mut self, index: usize, lan: Lan) -> Result<(), MeterError> {
+        let lan = self.owners.told(lan);
         self.lans.set(index as u32, lan, 0).map_err(MeterError::map("lans"))
     }
 
@@ -273,6 +274,7 @@ impl Meters {
             let Some((options, _)) = own.next() else { continue };
             let mut now = lan::describe(options, held.ifindex)?;
             lan::keep_attachment(&mut now, &held);
+            now.owners = held.owners;
             if now != held {
                 self.write_lan(index, now)?;
             }

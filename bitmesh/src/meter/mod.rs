@@ -22,6 +22,7 @@ mod lans;
 mod layout;
 mod object;
 mod others;
+mod owners;
 
 use std::collections::{BTreeSet, HashMap as StdHashMap};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -39,6 +40,7 @@ use self::convert::{account_of, image_of, sample_of};
 use self::home::Home;
 use self::lans::Standing;
 use self::object::{Grace, found, load, take};
+use self::owners::OwnerMap;
 
 pub use self::attachment::{Attachment, Hook, Mode};
 pub use self::batch::{BATCH_METERS, MAX_BATCH_METERS, MeterMap};
@@ -97,6 +99,7 @@ pub struct Meters {
     lans: Array<MapData, Lan>,
     events: RingBuf<MapData>,
     grace: Grace,
+    owners: OwnerMap,
     slots: StdHashMap<Mac, u32>,
     free: BTreeSet<u32>,
     options: MeterOptions,
@@ -166,6 +169,7 @@ impl Meters {
             events: RingBuf::try_from(take(&mut maps, "events")?)
                 .map_err(MeterError::map("events"))?,
             grace: Grace::new(&mut maps)?,
+            owners: OwnerMap::new(take(&mut maps, "owners")?)?,
             slots: StdHashMap::new(),
             free: BTreeSet::new(),
             options: options.clone(),

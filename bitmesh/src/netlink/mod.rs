@@ -3,6 +3,7 @@
 mod features;
 mod filters;
 mod links;
+mod neighbours;
 mod routes;
 mod watch;
 
@@ -25,6 +26,7 @@ use rustix::net::{AddressFamily as Family, SocketType, netdevice, socket};
 pub(crate) use self::features::offloads_filters;
 pub(crate) use self::filters::{CLSACT_HANDLE, CLSACT_PRIORITY, Filter, filters};
 pub(crate) use self::links::{Link, links};
+pub(crate) use self::neighbours::neighbours;
 pub(crate) use self::routes::default_routes;
 pub(crate) use self::watch::Watch;
 

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 
-/// Groups of `linux/rtnetlink.h`: interfaces, qdiscs and filters, addresses of both families.
+/// Groups of `linux/rtnetlink.h`: interfaces, neighbours, qdiscs and filters, addresses of both families.
 const RTNLGRP_LINK: u32 = 1;
+const RTNLGRP_NEIGH: u32 = 3;
 const RTNLGRP_TC: u32 = 4;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV6_IFADDR: u32 = 9;
@@ -34,6 +35,15 @@ impl Watch {
     pub(crate) fn interfaces() -> io::Result<Self> {
         let groups = [RTNLGRP_LINK, RTNLGRP_TC, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR];
         Self::join(NETLINK_ROUTE, &groups)
+    }
+
+    /// Hears of neighbours that come, go and change.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses.
+    pub(crate) fn neighbours() -> io::Result<Self> {
+        Self::join(NETLINK_ROUTE, &[RTNLGRP_NEIGH])
     }
 
     /// Hears of changes of nftables.
