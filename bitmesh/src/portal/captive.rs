@@ -81,8 +81,12 @@ mod tests {
 
     #[test]
     fn the_answer_follows_the_state_of_the_account() {
-        let tariff =
-            Tariff { uplink_msat_per_mib: 1, downlink_msat_per_mib: 2, msat_per_minute: 6 };
+        let tariff = Tariff {
+            uplink_msat_per_mib: 1,
+            downlink_msat_per_mib: 2,
+            msat_per_minute: 6,
+            ..Tariff::FREE
+        };
         let has = |state| Some(account(state, tariff, 4));
         let captive = r#"{"captive":true,"user-portal-url":"http://10.77.0.1:2121/","can-extend-session":true}"#;
         let open = r#"{"captive":false,"user-portal-url":"http://10.77.0.1:2121/","can-extend-session":true,"seconds-remaining":40,"bytes-remaining":2097152}"#;

@@ -113,7 +113,12 @@ pub(super) mod tests {
 
     #[test]
     fn bytes_remaining_are_what_the_dearer_price_buys_rounded_down() {
-        let both = Tariff { uplink_msat_per_mib: 3, downlink_msat_per_mib: 2, msat_per_minute: 0 };
+        let both = Tariff {
+            uplink_msat_per_mib: 3,
+            downlink_msat_per_mib: 2,
+            msat_per_minute: 0,
+            ..Tariff::FREE
+        };
         assert_eq!(open(both, 10).bytes_remaining(), Some(10 * (1 << 20) / 3));
         let swapped = Tariff { uplink_msat_per_mib: 2, downlink_msat_per_mib: 3, ..both };
         assert_eq!(open(swapped, 10).bytes_remaining(), Some(10 * (1 << 20) / 3));

@@ -27,8 +27,12 @@ const CURSOR_BYTES: usize = 300_000;
 /// Subscribers whose usage grows.
 const SUBSCRIBERS: u8 = 3;
 
-const TARIFF: Tariff =
-    Tariff { uplink_msat_per_mib: 3_000, downlink_msat_per_mib: 20_000, msat_per_minute: 0 };
+const TARIFF: Tariff = Tariff {
+    uplink_msat_per_mib: 3_000,
+    downlink_msat_per_mib: 20_000,
+    msat_per_minute: 0,
+    ..Tariff::FREE
+};
 
 /// What a packet of this session has in bytes.
 const PACKET_BYTES: u64 = 1_500;

@@ -38,8 +38,9 @@ fn price(text: &Text, msat: u64) -> String {
 
 /// All prices in a line.
 pub(super) fn prices(text: &Text, tariff: &Tariff) -> String {
-    let Tariff { uplink_msat_per_mib: up, downlink_msat_per_mib: down, msat_per_minute: time } =
-        *tariff;
+    let Tariff {
+        uplink_msat_per_mib: up, downlink_msat_per_mib: down, msat_per_minute: time, ..
+    } = *tariff;
     let bytes = if up == down {
         vec![(up, text.mib)]
     } else {
@@ -99,8 +100,12 @@ mod tests {
         let en = of_tag("en").expect("English");
         let of = |up, down, time| {
             let (uplink_msat_per_mib, downlink_msat_per_mib) = (up, down);
-            let tariff =
-                Tariff { uplink_msat_per_mib, downlink_msat_per_mib, msat_per_minute: time };
+            let tariff = Tariff {
+                uplink_msat_per_mib,
+                downlink_msat_per_mib,
+                msat_per_minute: time,
+                ..Tariff::FREE
+            };
             prices(en, &tariff)
         };
         assert_eq!(of(20_000, 20_000, 0), "20 sat per MiB");

@@ -11,8 +11,12 @@ use crate::portal::tests::{Rig, read};
 use crate::portal::visit::Visit;
 use crate::portal::visit::tests::{account, visit};
 
-const TARIFF: Tariff =
-    Tariff { uplink_msat_per_mib: 20_000, downlink_msat_per_mib: 20_000, msat_per_minute: 0 };
+const TARIFF: Tariff = Tariff {
+    uplink_msat_per_mib: 20_000,
+    downlink_msat_per_mib: 20_000,
+    msat_per_minute: 0,
+    ..Tariff::FREE
+};
 
 /// Bytes of all that a first visit takes, packed, at most.
 const MAX_FIRST_PAGE_BYTES: usize = 30_000;
