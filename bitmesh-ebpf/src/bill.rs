@@ -110,13 +110,20 @@ impl<'a, P: Place> Subscriber<'a, P> {
     pub fn is_paying(&self) -> bool {
         let Some(meter) = METERS.get_ptr_mut(self.mac) else { return false };
         let Some(account) = self.open_account(meter) else { return false };
-        // SAFETY: as in `open_account`; `meter` is a live element of the map.
-        let (account, spent) =
-            unsafe { (account.read_volatile(), (&raw const (*meter).spent).read_volatile()) };
+        // SAFETY: as in `open_account`; `meter` is a live element of the map. Field by field: the
+        // whole record would fill the stack.
+        let (prepaid, start, rate, spent) = unsafe {
+            (
+                (&raw const (*account).prepaid).read_volatile(),
+                (&raw const (*account).start_ns).read_volatile(),
+                (&raw const (*account).msat_per_minute).read_volatile(),
+                (&raw const (*meter).spent).read_volatile(),
+            )
+        };
         // SAFETY: the helper has no conditions.
         let now = unsafe { bpf_ktime_get_boot_ns() };
-        let due = time_due(now.saturating_sub(account.start_ns), account.msat_per_minute);
-        spent.saturating_add(due) < account.prepaid
+        let due = time_due(now.saturating_sub(start), rate);
+        spent.saturating_add(due) < prepaid
     }
 
     /// Drops a frame whose bytes can't be counted.
