@@ -38,7 +38,7 @@ pub struct Subscriber<'a, P> {
     claim: Claim,
 }
 
-impl<'a, P: Place> Subscriber<'a, P> {
+impl<'a, P: Place + Copy> Subscriber<'a, P> {
     #[inline(always)]
     pub fn new(mac: Mac, place: &'a P) -> Self {
         Self { mac, place, claim: Claim::default() }
@@ -267,9 +267,17 @@ impl<'a, P: Place> Subscriber<'a, P> {
     #[inline(always)]
     fn tell(&self, kind: u32) {
         #[cfg(feature = "log")]
-        aya_log_ebpf::info!(self.place.context(), "event {} of {:mac}", kind, self.mac.octets);
+        log(*self.place, self.mac.word(), kind);
         let _ = EVENTS.output(Event { mac: self.mac, kind, ifindex: self.place.ifindex() }, 0);
     }
+}
+
+/// Not inlined: the stack of all calls together is 512 bytes, and a line of the log takes many.
+#[cfg(feature = "log")]
+#[inline(never)]
+fn log<P: Place>(place: P, mac: u64, kind: u32) {
+    let Mac { octets, .. } = Mac::from_word(mac);
+    aya_log_ebpf::info!(place.context(), "event {} of {:mac}", kind, octets);
 }
 
 #[inline(always)]
