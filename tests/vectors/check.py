@@ -331,6 +331,9 @@ LAYOUTS = {
         (4, "lock_blocks"), (4, "margin_blocks"), (4, "confirmations"), (8, "valid_until_unix_s"),
         ("bytes", "challenge"),
     ),
+    "BitMesh/bid/v1": (
+        ("bytes", "offer"), (4, "round"), (TARIFF, "tariff"), ("bytes", "payer_session_key"),
+    ),
     "BitMesh/agreement/v1": (
         ("bytes", "offer"), (TARIFF, "tariff"), (TERMS, "terms"), ("bytes", "payer_session_key"),
         ("bytes", "payee_session_key"), ("bytes", "mac"),

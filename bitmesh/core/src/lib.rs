@@ -9,6 +9,7 @@
 //! ```
 
 mod account;
+pub mod bargain;
 pub mod channel;
 mod channel_record;
 pub mod gateway;

@@ -3,6 +3,7 @@
 //! Bytes travel as lower-case hex, amounts as whole numbers whose name ends in the unit. Unknown
 //! fields are refused, and every list and string has a limit.
 
+mod bid;
 mod text;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::channel::{
 use crate::tariff::Tariff;
 use crate::units::MilliSat;
 
+pub use self::bid::{BidAnswer, BidRequest, BidVerdict};
 pub use self::text::{ChannelId, RawTx, UpdateSignature, WireError};
 
 /// The longest body of any request but that of a funding, in bytes.
@@ -342,8 +344,9 @@ impl ApiError {
     pub fn status(&self) -> u16 {
         match self.reason.as_str() {
             "no_channel" | "no_session" => 404,
-            "stale" | "one_channel" | "not_open" | "closing" | "busy" | "unconfirmed" => 409,
-            "too_many_channels" => 429,
+            "stale" | "one_channel" | "not_open" | "closing" | "busy" | "unconfirmed"
+            | "other_round" | "bargain_over" => 409,
+            "too_many_channels" | "too_many_bargains" => 429,
             "overloaded" | "chain_unavailable" | "channels_off" | "not_durable" | "no_room"
             | "ledger_full" => 503,
             _ => 422,

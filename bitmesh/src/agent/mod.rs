@@ -220,7 +220,8 @@ fn start(
     let held = meters.held()?;
     let mut gateway = Gateway::restore(started, meters.epoch(), snapshot, held)?;
     if let Some(policy) = policy {
-        gateway = gateway.with_channels(policy)?;
+        let bargaining = config.payments.as_ref().and_then(|p| p.bargaining.clone());
+        gateway = gateway.with_channels(policy)?.with_bargaining(bargaining);
     }
     let heard = Heard { reports, asked, stations, news };
     EventLoop::new(config, gateway, (meters, guard), writer, heard, chain, started)
@@ -234,7 +235,7 @@ fn cursor(store: &Store) -> Result<Option<Cursor>, AgentError> {
 
 /// The terms of new channels. A seed is made only if no channel depends on one.
 fn policy(payments: &Payments, snapshot: &Snapshot) -> Result<ChannelPolicy, AgentError> {
-    let Payments { chain, channels } = payments;
+    let Payments { chain, channels, .. } = payments;
     let seed = if snapshot.channels.is_empty() {
         seed::load_or_create(&channels.seed_file)?
     } else {

@@ -4,6 +4,7 @@ use bitmesh_core::wire::{ApiError, ChannelId, SessionView};
 use bitmesh_core::{
     AccountView, ChannelAnswer, ChannelInput, ChannelLine, Entropy, Input, Mac, RequestId,
 };
+use jiff::Zoned;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::oneshot;
 
@@ -52,6 +53,10 @@ impl EventLoop {
         Some(match question {
             Question::Offer { challenge } => {
                 ChannelInput::Offer { request, tariff: self.price(), challenge, unix_s }
+            }
+            Question::Bid { mac, body } => {
+                let (list, minute_of_day) = (self.price(), minute_of_day());
+                ChannelInput::Bid { request, mac, body, list, minute_of_day, unix_s }
             }
             Question::Open { mac, body } => ChannelInput::Open { request, mac, body, unix_s },
             Question::Fund { channel, body } => ChannelInput::Fund { request, channel, body },
@@ -147,6 +152,13 @@ impl Draw {
         })?;
         Ok(Self { entropy: Entropy(bytes), unix_s: unix_s() })
     }
+}
+
+/// Minutes since midnight, by this machine's time zone.
+fn minute_of_day() -> u16 {
+    let time = Zoned::now().time();
+    let minute = i32::from(time.hour()) * 60 + i32::from(time.minute());
+    u16::try_from(minute).unwrap_or(0)
 }
 
 fn no_session() -> ApiError {

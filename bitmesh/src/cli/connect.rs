@@ -38,6 +38,9 @@ pub(super) struct Connect {
     /// The most for a minute
     #[arg(long, value_name = "MSAT", default_value_t = 10_000)]
     max_msat_per_minute: u64,
+    /// Bid this share of the list price at first, in percent, and bargain from there
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=99))]
+    bid: Option<u32>,
     /// What goes into the channel, and is paid at most
     #[arg(long, value_name = "SAT", default_value_t = 50_000)]
     budget_sat: u64,
@@ -107,6 +110,7 @@ impl Connect {
                 max_first_update: Amount::from_sat(self.max_first_update_sat),
                 max_lock_blocks: self.max_lock_blocks,
             },
+            bid_percent: self.bid,
             step: self.step_sat.map(Amount::from_sat),
             change_script: to.map(|to| script_of(to, self.network)).transpose()?,
             tip_height: self.tip_height,

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bitmesh_core::Tariff;
+use bitmesh_core::wire::BidVerdict;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
@@ -71,6 +72,14 @@ fn lines(event: &Event, with_code: bool) -> String {
             human::grouped(*first_update_sat),
             human::grouped(*capacity_sat)
         ),
+        Event::Bid { bid, verdict, asked } => {
+            let said = match verdict {
+                BidVerdict::Accepted => "accepted",
+                BidVerdict::Countered => "the gateway counters with",
+                BidVerdict::Declined => "declined, the gateway stays at",
+            };
+            format!("bid {}: {said} {}", prices(bid), prices(asked))
+        }
         Event::Resumed { channel, paid_sat } => {
             format!(
                 "going on with channel {channel}: {} sat paid so far",

@@ -32,7 +32,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
     let socket = short(socket)?;
     let lans = lans(raw.lan)?;
     let tariffs = tariffs(raw.tariffs)?;
-    let payments = payments::check(raw.chain, raw.channels, &tariffs, &database)?;
+    let payments = payments::check(raw.chain, raw.channels, raw.bargaining, &tariffs, &database)?;
     let portal = portal::check(raw.portal)?;
     Ok(Config {
         database,

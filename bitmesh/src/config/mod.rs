@@ -24,6 +24,7 @@
 //! payout_address = "bc1…" # or payout_descriptor
 //! ```
 
+mod bargaining;
 mod check;
 mod error;
 mod payments;
@@ -133,6 +134,7 @@ struct Raw {
     tariffs: BTreeMap<Spanned<String>, Spanned<Tariff>>,
     chain: Option<Spanned<payments::RawChain>>,
     channels: Option<Spanned<payments::RawChannels>>,
+    bargaining: Option<Spanned<bargaining::RawBargaining>>,
     #[serde(default)]
     portal: portal::RawPortal,
 }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use bitcoin::{Amount, Network};
 use bitmesh_core::Tariff;
+use bitmesh_core::bargain::BargainPolicy;
 use bitmesh_core::channel::{MAX_CAPACITY, MIN_FEERATE, MIN_MARGIN_BLOCKS, first_update_for};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
 
 use super::DEFAULT_TARIFF;
+use super::bargaining::{self, RawBargaining};
 use super::check::absolute;
 use super::error::Wrong;
 use super::payout::PayTo;
@@ -86,6 +88,8 @@ pub struct Payments {
     pub chain: Chain,
     /// The terms.
     pub channels: Channels,
+    /// How far prices may be bargained down; not at all without it.
+    pub bargaining: Option<BargainPolicy>,
 }
 
 #[derive(Deserialize)]
@@ -146,15 +150,23 @@ fn blocks<const BLOCKS: u32>() -> Spanned<u32> {
     Spanned::new(0..0, BLOCKS)
 }
 
-/// Checks both tables.
+/// Checks the tables.
 pub(super) fn check(
     chain: Option<Spanned<RawChain>>,
     channels: Option<Spanned<RawChannels>>,
+    bargaining: Option<Spanned<RawBargaining>>,
     tariffs: &BTreeMap<String, Tariff>,
     database: &Path,
 ) -> Result<Option<Payments>, Wrong> {
     match (chain, channels) {
-        (None, None) => Ok(None),
+        (None, None) => match bargaining {
+            None => Ok(None),
+            Some(bargaining) => {
+                let what =
+                    "[bargaining] is about the price of channels: add [chain] and [channels]";
+                Err(Wrong::new(bargaining.span(), what.to_owned()))
+            }
+        },
         (Some(chain), None) => {
             let what = "[chain] is of no use alone: add [channels] with `payout_address = \"…\"`";
             Err(Wrong::new(chain.span(), what.to_owned()))
@@ -167,7 +179,9 @@ pub(super) fn check(
         (Some(raw), Some(channels)) => {
             let chain = self::chain(raw)?;
             let terms = Terms { network: chain.network, tariffs, database };
-            Ok(Some(Payments { channels: terms.channels(channels)?, chain }))
+            let channels = terms.channels(channels)?;
+            let bargaining = bargaining.map(bargaining::check).transpose()?;
+            Ok(Some(Payments { chain, channels, bargaining }))
         }
     }
 }
@@ -302,7 +316,7 @@ fn life(raw: &RawChannels, table: &Range<usize>) -> Result<(u32, u32), Wrong> {
     Ok((lock, margin))
 }
 
-fn within<T: Copy + PartialOrd + std::fmt::Display>(
+pub(super) fn within<T: Copy + PartialOrd + std::fmt::Display>(
     value: &Spanned<T>,
     key: &str,
     least: T,

@@ -1,4 +1,5 @@
 use bitmesh_core::Payout as _;
+use bitmesh_core::bargain::{BargainPolicy, DemandPolicy, Hours};
 
 use super::*;
 
@@ -89,7 +90,8 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
     refused(
         "\ndatabse = \"/x\"\n",
         "gateway.toml:2: unknown key `databse`: use one of `database`, `socket`, `bpffs`, \
-         `hook`, `anti_spoof`, `allow_bypass`, `lan`, `tariffs`, `chain`, `channels`, `portal`",
+         `hook`, `anti_spoof`, `allow_bypass`, `lan`, `tariffs`, `chain`, `channels`, \
+         `bargaining`, `portal`",
     );
     refused(
         "[[lan]]\ninterface = \"a\"\n\nport = 1\n",
@@ -265,6 +267,40 @@ fn a_chain_without_channels_and_channels_without_a_chain_are_refused() {
     assert_eq!(alone, "[chain] is of no use alone: add [channels] with `payout_address = \"…\"`");
     let alone = complaint(parse(&format!("{SMALLEST}{CHANNELS}")));
     assert!(alone.starts_with("[channels] needs a bitcoin node"), "{alone}");
+}
+
+#[test]
+fn bargaining_has_defaults_but_for_the_floor_and_a_time_of_day_may_pass_midnight() {
+    let table = "[bargaining]\nfloor_percent = 60\ncapacity_kbit_per_s = 5000\n\
+                 [[bargaining.hours]]\nfrom = \"22:00\"\nuntil = \"06:30\"\nfloor_percent = 30\n";
+    let text = format!("{SMALLEST}{CHAIN}{CHANNELS}{table}");
+    let policy = parse(&text).expect("valid").payments.and_then(|both| both.bargaining);
+    let demand = DemandPolicy { capacity_kbit_per_s: 5_000, busy_percent: 50 };
+    let night = Hours { from_minute: 22 * 60, until_minute: 390, floor_percent: 30 };
+    let expected = BargainPolicy {
+        floor_percent: 60,
+        step_percent: 10,
+        rounds: 4,
+        demand: Some(demand),
+        hours: vec![night],
+    };
+    assert_eq!(policy, Some(expected));
+    assert_eq!(selling("", "").expect("valid").payments.and_then(|both| both.bargaining), None);
+}
+
+#[test]
+fn a_policy_that_cannot_be_kept_is_refused() {
+    let with = |lines: &str| {
+        let policy = format!("[bargaining]\n{lines}\n");
+        complaint(parse(&format!("{SMALLEST}{CHAIN}{CHANNELS}{policy}")))
+    };
+    assert_eq!(with("floor_percent = 0"), "`floor_percent` is 0: give 1 to 100");
+    assert_eq!(with("floor_percent = 9\nrounds = 17"), "`rounds` is 17: give 1 to 16");
+    let hours = "floor_percent = 9\n[[bargaining.hours]]\nfrom = \"24:00\"\nuntil = \"1:00\"\n\
+                 floor_percent = 9";
+    assert_eq!(with(hours), "`from` is `24:00`: give a time of day as \"18:00\"");
+    let alone = complaint(parse(&format!("{SMALLEST}[bargaining]\nfloor_percent = 9\n")));
+    assert_eq!(alone, "[bargaining] is about the price of channels: add [chain] and [channels]");
 }
 
 #[test]

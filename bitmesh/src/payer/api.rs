@@ -3,8 +3,9 @@
 use bitcoin::hex::DisplayHex as _;
 use bitmesh_core::channel::message::Challenge;
 use bitmesh_core::wire::{
-    ChallengeResponse, ChannelId, ChannelView, CloseBody, CloseCompletion, CloseOffer, Closed,
-    FundingRequest, OpenRequest, OpenResponse, SignedOffer, UpdateAccepted, UpdateBody,
+    BidAnswer, BidRequest, ChallengeResponse, ChannelId, ChannelView, CloseBody, CloseCompletion,
+    CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, SignedOffer, UpdateAccepted,
+    UpdateBody,
 };
 use serde_json::json;
 
@@ -13,6 +14,10 @@ use super::http::{Gateway, HttpError};
 impl Gateway {
     pub(super) fn offer(&self, challenge: &Challenge) -> Result<SignedOffer, HttpError> {
         self.get(&format!("/offer?challenge={}", challenge.0.as_hex()))
+    }
+
+    pub(super) fn bid(&self, body: &BidRequest) -> Result<BidAnswer, HttpError> {
+        self.post(&format!("/offers/{}/bids", body.bid.offer), body)
     }
 
     pub(super) fn open(&self, body: &OpenRequest) -> Result<OpenResponse, HttpError> {

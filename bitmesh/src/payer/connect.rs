@@ -27,6 +27,8 @@ pub struct Setup {
     pub gateway: Gateway,
     /// What is accepted.
     pub limits: Limits,
+    /// The share of the list price that is bid at first, in percent; none takes the list price.
+    pub bid_percent: Option<u32>,
     /// A step of prepayment; by the rate if none is given.
     pub step: Option<Amount>,
     /// Where the change goes; the wallet is asked if it is not given.
@@ -124,26 +126,32 @@ impl Agent<'_> {
     fn open(&mut self) -> Result<ChannelRecord, PayerError> {
         let challenge = Challenge(random()?);
         let signed = self.patiently(|gateway| gateway.offer(&challenge))?;
-        let accepted = self.setup.limits.accept(signed, &challenge, now_unix_s())?;
-        let key = accepted.offer().gateway_key;
+        self.setup.limits.authentic(&signed, &challenge, now_unix_s())?;
+        let key = signed.offer.gateway_key;
         if let Some(mut known) = self.unfinished(|record, _| record.gateway_key == key)? {
             known.gateway_url = self.setup.gateway.to_string();
             self.state.save(&known)?;
             return Ok(known);
         }
+        let index = self.state.new_index()?;
+        let signed = match self.setup.bid_percent {
+            Some(percent) => self.bargain(signed, percent, index)?,
+            None => signed,
+        };
+        let accepted = self.setup.limits.accept(signed, &challenge, now_unix_s())?;
         self.watch.tell(&Event::Offer {
             gateway: self.setup.gateway.to_string(),
             tariff: accepted.offer().tariff,
             first_update_sat: accepted.offer().min_first_update.to_sat(),
             capacity_sat: accepted.capacity().to_sat(),
         });
-        self.open_new(&accepted)
+        self.open_new(&accepted, index)
     }
 
-    fn open_new(&mut self, accepted: &Accepted) -> Result<ChannelRecord, PayerError> {
+    fn open_new(&mut self, accepted: &Accepted, index: u32) -> Result<ChannelRecord, PayerError> {
         let view = self.chain_view()?;
         let change_script = self.change_script()?;
-        let mut record = self.reserve(accepted, change_script)?;
+        let mut record = self.reserve(accepted, change_script, index)?;
         let network = record.network;
         let seed = self.state.seed();
         let own = OwnSide {
@@ -164,7 +172,7 @@ impl Agent<'_> {
     }
 
     /// Asks a few times, unless that can't help.
-    fn patiently<T>(
+    pub(super) fn patiently<T>(
         &mut self,
         ask: impl Fn(&Gateway) -> Result<T, HttpError>,
     ) -> Result<T, HttpError> {
@@ -181,15 +189,16 @@ impl Agent<'_> {
         ask(&self.setup.gateway)
     }
 
-    /// The index of the keys is on disk before a key is shown.
+    /// The channel is on disk before the gateway hears of its keys.
     fn reserve(
         &mut self,
         accepted: &Accepted,
         change_script: OutputScript,
+        index: u32,
     ) -> Result<ChannelRecord, PayerError> {
         let record = ChannelRecord {
             version: ChannelRecord::VERSION,
-            index: self.state.new_index()?,
+            index,
             gateway_url: self.setup.gateway.to_string(),
             gateway_key: accepted.offer().gateway_key,
             network: accepted.offer().network,

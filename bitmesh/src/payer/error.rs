@@ -2,7 +2,7 @@
 
 use bitcoin::{Network, OutPoint};
 use bitmesh_core::channel::{CloseError, FundingError, KeyError, PayError, RefundError};
-use bitmesh_core::payer::{ClosedRefused, OfferRefused, OpenRefused};
+use bitmesh_core::payer::{BidRefused, ClosedRefused, OfferRefused, OpenRefused};
 
 use super::counter::CounterError;
 use super::http::HttpError;
@@ -20,6 +20,9 @@ pub enum PayerError {
     /// The offer is beyond a limit.
     #[error(transparent)]
     Offer(#[from] OfferRefused),
+    /// The gateway does not bargain honestly.
+    #[error(transparent)]
+    Bid(#[from] BidRefused),
     /// The gateway does not keep to its offer.
     #[error(transparent)]
     Open(#[from] OpenRefused),

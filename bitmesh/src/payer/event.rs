@@ -2,13 +2,22 @@
 
 use bitcoin::Txid;
 use bitmesh_core::Tariff;
-use bitmesh_core::wire::ChannelId;
+use bitmesh_core::wire::{BidVerdict, ChannelId};
 use serde::Serialize;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// The gateway answered a bid.
+    Bid {
+        /// What was bid.
+        bid: Tariff,
+        /// What the gateway said.
+        verdict: BidVerdict,
+        /// What it asks now.
+        asked: Tariff,
+    },
     /// An offer was accepted.
     Offer {
         /// Who made it.

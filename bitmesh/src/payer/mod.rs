@@ -5,6 +5,7 @@
 //! nothing, and the next run goes on where this one was.
 
 mod api;
+mod bargain;
 mod closing;
 mod connect;
 pub mod counter;

@@ -2,8 +2,8 @@
 
 use bitmesh_core::channel::message::Challenge;
 use bitmesh_core::wire::{
-    ApiError, ChannelId, CloseBody, CloseCompletion, FundingRequest, OpenRequest, SessionView,
-    UpdateBody,
+    ApiError, BidRequest, ChannelId, CloseBody, CloseCompletion, FundingRequest, OpenRequest,
+    SessionView, UpdateBody,
 };
 use bitmesh_core::{ChannelAnswer, Mac};
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +29,13 @@ pub enum Question {
     Offer {
         /// Comes back in it.
         challenge: Challenge,
+    },
+    /// For a lower price.
+    Bid {
+        /// Who asks.
+        mac: Mac,
+        /// What it sent.
+        body: Box<BidRequest>,
     },
     /// For a channel.
     Open {

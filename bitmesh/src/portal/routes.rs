@@ -9,7 +9,7 @@ use bitmesh_core::ChannelAnswer;
 use bitmesh_core::channel::message::Challenge;
 use bitmesh_core::wire::{ApiError, ChannelId};
 use bitmesh_core::wire::{
-    CloseBody, CloseCompletion, FundingRequest, MAX_BODY_BYTES, MAX_FUNDING_BODY_BYTES,
+    BidRequest, CloseBody, CloseCompletion, FundingRequest, MAX_BODY_BYTES, MAX_FUNDING_BODY_BYTES,
     OpenRequest, UpdateBody, WireError,
 };
 
@@ -21,6 +21,8 @@ use super::page;
 use super::problem::Problem;
 use super::stream::stream;
 
+const OTHER_OFFER: &str = "the path names another offer than the bid: name the one that it is on";
+
 type Answer = Result<Response, Problem>;
 type Small<T> = Given<T, MAX_BODY_BYTES>;
 
@@ -30,6 +32,7 @@ pub(super) fn routes() -> Router<Caller> {
         .merge(page::routes())
         .route(CAPTIVE_PATH, get(captive))
         .route("/api/v1/offer", get(offer))
+        .route("/api/v1/offers/{id}/bids", post(bid))
         .route("/api/v1/session", get(session))
         .route("/api/v1/channels", post(open))
         .route("/api/v1/channels/{id}", get(view))
@@ -54,6 +57,18 @@ fn challenge_in(query: &str) -> Result<Challenge, Problem> {
     challenge.and_then(|hex| Challenge::try_from(hex).ok()).ok_or_else(|| {
         Problem::malformed("ask with ?challenge= and 64 hexadecimal digits that you drew")
     })
+}
+
+async fn bid(
+    State(caller): State<Caller>,
+    Path(id): Path<String>,
+    Given(body): Small<BidRequest>,
+) -> Answer {
+    let mac = caller.mac()?;
+    if body.bid.offer.to_string() != id {
+        return Err(Problem::of(ApiError::new("other_offer", OTHER_OFFER)));
+    }
+    tell(&caller, Question::Bid { mac, body: Box::new(body) }).await
 }
 
 async fn session(State(caller): State<Caller>) -> Answer {
@@ -123,6 +138,7 @@ async fn tell(caller: &Caller, question: Question) -> Answer {
         Told::Session(session) => Json(session).into_response(),
         Told::Channel(answer) => match *answer {
             ChannelAnswer::Offer(offer) => Json(offer).into_response(),
+            ChannelAnswer::Bid(answer) => Json(answer).into_response(),
             ChannelAnswer::Opened(opened) => Json(opened).into_response(),
             ChannelAnswer::View(view) => Json(view).into_response(),
             ChannelAnswer::Accepted(accepted) => Json(accepted).into_response(),

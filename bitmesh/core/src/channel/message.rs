@@ -1,11 +1,13 @@
-//! Messages that the sides sign with their session keys: offers, agreements, resumption, close
-//! requests and receipts.
+//! Messages that the sides sign with their session keys: offers, bids, agreements, resumption,
+//! close requests and receipts.
 //!
 //! What is signed (BIP 340) is a tagged hash of parsed fields in a fixed serialisation, never of
 //! bytes as they came: `SHA256(SHA256(tag) ‖ SHA256(tag) ‖ fields)` with the tag
 //! `BitMesh/<purpose>/v1`. Integers are little-endian, in the order of the fields; a key has 33
 //! bytes, a script one byte of length before it, an outpoint its consensus form, the network the
 //! four bytes that its peers greet with.
+
+mod bid;
 
 use bitcoin::amount::serde::as_sat;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
@@ -19,6 +21,8 @@ use super::keys::{PublicKey, SessionSecret};
 use super::script::OutputScript;
 use super::terms::Terms;
 use crate::{Mac, MilliSat, Tariff};
+
+pub use self::bid::Bid;
 
 /// A signature over a message (BIP 340), 64 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

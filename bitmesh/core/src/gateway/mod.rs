@@ -8,6 +8,7 @@
 
 mod change;
 pub mod channels;
+mod demand;
 mod request;
 mod restore;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use bitmesh_common::abi::Mac;
 
 use self::change::{Change, PendingBatch};
 use self::channels::Channels;
+use self::demand::Demand;
 use crate::account::Account;
 use crate::io::{Command, Input};
 use crate::record::{CreditId, Epoch};
@@ -75,6 +77,7 @@ pub struct Gateway {
     waiting: BTreeSet<(BootTime, Mac)>,
     next_retry: BootTime,
     channels: Channels,
+    demand: Demand,
     commands: VecDeque<Command>,
 }
 
@@ -101,6 +104,7 @@ impl Gateway {
             waiting: BTreeSet::new(),
             next_retry: now,
             channels: Channels::new(now),
+            demand: Demand::new(now),
             commands: VecDeque::new(),
         }
     }
@@ -123,6 +127,7 @@ impl Gateway {
             Input::Channel(input) => self.channel_input(input),
             Input::Tick => {}
         }
+        self.demand.pass(self.now);
         self.sample_if_due();
         self.retry_if_due();
         self.channels_if_due();

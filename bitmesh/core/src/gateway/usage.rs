@@ -28,7 +28,9 @@ impl Gateway {
     pub(super) fn sampled(&mut self, now: BootTime, samples: &[Sample]) {
         for sample in samples {
             if let Some(account) = self.accounts.get_mut(&sample.mac) {
+                let before = account.reading;
                 account.observe(now, sample.reading);
+                self.demand.add(before, account.reading);
             }
         }
         self.persist_usage();

@@ -137,6 +137,32 @@ impl Accepted {
 }
 
 impl Limits {
+    /// Checks that an offer answers `challenge`, is its gateway's and still holds. Its prices and
+    /// terms are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`OfferRefused`] says what is wrong.
+    pub fn authentic(
+        &self,
+        signed: &SignedOffer,
+        challenge: &Challenge,
+        now_unix_s: u64,
+    ) -> Result<(), OfferRefused> {
+        let SignedOffer { offer, signature } = signed;
+        offer.verify(&offer.gateway_key, signature).map_err(|_| OfferRefused::Forged)?;
+        if offer.challenge != *challenge {
+            return Err(OfferRefused::OtherChallenge);
+        }
+        if offer.valid_until_unix_s.saturating_add(CLOCK_SLACK_S) < now_unix_s {
+            return Err(OfferRefused::Expired);
+        }
+        if offer.network != self.network {
+            return Err(OfferRefused::Network { wanted: self.network, offered: offer.network });
+        }
+        Ok(())
+    }
+
     /// Accepts an offer that answers `challenge` and is within the limits.
     ///
     /// # Errors
@@ -148,17 +174,8 @@ impl Limits {
         challenge: &Challenge,
         now_unix_s: u64,
     ) -> Result<Accepted, OfferRefused> {
+        self.authentic(&signed, challenge, now_unix_s)?;
         let SignedOffer { offer, signature } = signed;
-        offer.verify(&offer.gateway_key, &signature).map_err(|_| OfferRefused::Forged)?;
-        if offer.challenge != *challenge {
-            return Err(OfferRefused::OtherChallenge);
-        }
-        if offer.valid_until_unix_s.saturating_add(CLOCK_SLACK_S) < now_unix_s {
-            return Err(OfferRefused::Expired);
-        }
-        if offer.network != self.network {
-            return Err(OfferRefused::Network { wanted: self.network, offered: offer.network });
-        }
         self.check_prices(&offer)?;
         self.check_amounts(&offer)?;
         self.check_blocks(&offer)?;

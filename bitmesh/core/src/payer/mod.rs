@@ -8,6 +8,7 @@
 //! Nothing here trusts the gateway: prices, terms, keys, addresses, counts and closes are compared
 //! with what this side knows, and a mismatch is refused before anything is signed.
 
+mod bidding;
 mod closing;
 mod limits;
 mod opening;
@@ -16,6 +17,7 @@ mod purse;
 mod used;
 mod view;
 
+pub use bidding::{Bargaining, BidRefused, MAX_BIDS};
 pub use closing::{ClosedRefused, check_closed, check_plan, check_receipt};
 pub use limits::{Accepted, Limits, OfferRefused};
 pub use opening::{OpenRefused, OwnSide};

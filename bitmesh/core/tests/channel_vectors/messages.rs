@@ -4,7 +4,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::hex::DisplayHex;
 use bitcoin::{Amount, Network};
 use bitmesh_core::channel::message::{
-    Agreement, Challenge, CloseRequest, Message, Offer, Receipt, Resume,
+    Agreement, Bid, Challenge, CloseRequest, Message, Offer, Receipt, Resume,
 };
 use bitmesh_core::channel::{Role, Seed, SessionSecret, SpendPath};
 use bitmesh_core::{Mac, MilliSat, Tariff};
@@ -32,6 +32,12 @@ pub(crate) fn messages(cases: &[Case]) -> Vec<Value> {
     let outpoint = cases[0].funded().outpoint();
     let mac = Mac::new([2, 0, 0, 0, 0, 0xb0]);
     let offer = offer(network, &offer_key);
+    let bid = Bid {
+        offer: offer.digest(),
+        round: 2,
+        tariff: Tariff { uplink_msat_per_mib: 700, downlink_msat_per_mib: 1_400, ..TARIFF },
+        payer_session_key: payer.public_key(),
+    };
     let agreement = Agreement {
         offer: offer.digest(),
         tariff: TARIFF,
@@ -65,6 +71,7 @@ pub(crate) fn messages(cases: &[Case]) -> Vec<Value> {
     };
     vec![
         vector(&offer, &[&offer_key]),
+        vector(&bid, &[&payer]),
         vector(&agreement, &[&payer, &payee]),
         vector(&resume, &[&payer]),
         vector(&close, &[&payer]),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bitcoin::{Amount, FeeRate, Network, ScriptBuf, Txid};
+use bitmesh_core::bargain::BargainPolicy;
 use bitmesh_core::channel::{OutputScript, Seed, TermsError};
 use bitmesh_core::wire::{ApiError, ChannelId};
 use bitmesh_core::{
@@ -82,6 +83,7 @@ pub struct World {
     pub confirmations: u32,
     /// Where closes pay the gateway.
     pub payout: Payouts,
+    pub bargaining: Option<BargainPolicy>,
     watched: BTreeMap<ChannelId, Watched>,
     next_request: u64,
     /// Requests of this life of the agent that are not answered.
@@ -143,6 +145,7 @@ impl World {
             feerate: FeeRate::from_sat_per_vb_u32(1),
             confirmations: 1,
             payout: Payouts::One,
+            bargaining: None,
             watched: BTreeMap::new(),
             next_request: 1,
             open_requests: BTreeSet::new(),
@@ -182,7 +185,7 @@ impl World {
         let restored = Gateway::restore(self.now, epoch, self.store.snapshot(), held);
         let gateway = restored.map_err(|error| error.to_string())?;
         let gateway = gateway.with_channels(self.policy()).map_err(|error| error.to_string())?;
-        self.gateway = Some(gateway);
+        self.gateway = Some(gateway.with_bargaining(self.bargaining.clone()));
         self.watched.clear();
         self.obey()?;
         self.poll_chain()

@@ -57,6 +57,7 @@ fn limits() -> Limits {
 
 fn setup(fake: &Fake) -> Setup {
     Setup {
+        bid_percent: None,
         gateway: fake.url.parse().unwrap(),
         limits: limits(),
         step: None,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::{FeeRate, Transaction, Txid};
 use bitmesh_common::abi::Mac;
 
+use super::haggle::Bargains;
 use super::operator::ClosingOperator;
 use super::{ChannelPolicy, Entropy};
 use crate::channel::message::Challenge;
@@ -37,6 +38,8 @@ pub(in crate::gateway) struct Channels {
     pub(super) chain: Chain,
     /// What is to be looked at again, and when.
     pub(super) alarms: BTreeSet<(BootTime, ChannelId)>,
+    /// Bids on offers.
+    pub(super) bargains: Bargains,
     /// Who waits until closes are durable.
     pub(super) operators: Vec<ClosingOperator>,
     /// Counts the nonces that were drawn: each has a seed of its own, whatever the shell does.
@@ -161,6 +164,7 @@ impl Channels {
             next_index: 0,
             chain,
             alarms: BTreeSet::new(),
+            bargains: Bargains::default(),
             operators: Vec::new(),
             draws: 0,
         }

@@ -9,8 +9,9 @@ use crate::channel::message::Challenge;
 use crate::io::RequestId;
 use crate::tariff::Tariff;
 use crate::wire::{
-    ApiError, ChallengeResponse, ChannelId, ChannelView, CloseBody, CloseCompletion, CloseOffer,
-    Closed, FundingRequest, OpenRequest, OpenResponse, SignedOffer, UpdateAccepted, UpdateBody,
+    ApiError, BidAnswer, BidRequest, ChallengeResponse, ChannelId, ChannelView, CloseBody,
+    CloseCompletion, CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, SignedOffer,
+    UpdateAccepted, UpdateBody,
 };
 
 /// 32 bytes that the shell drew from the system's source of randomness, for this input alone.
@@ -35,6 +36,21 @@ pub enum ChannelInput {
         tariff: Tariff,
         /// What it sent.
         challenge: Challenge,
+        /// Seconds since 1970.
+        unix_s: u64,
+    },
+    /// A subscriber bids below an offer. Answer: [`ChannelAnswer::Bid`].
+    Bid {
+        /// Names the reply.
+        request: RequestId,
+        /// The station that asks, by what the shell knows of the sender.
+        mac: Mac,
+        /// What it sent.
+        body: Box<BidRequest>,
+        /// The prices of the list, now.
+        list: Tariff,
+        /// Minutes since midnight, by the operator's clock.
+        minute_of_day: u16,
         /// Seconds since 1970.
         unix_s: u64,
     },
@@ -170,6 +186,7 @@ impl ChannelInput {
     pub const fn request(&self) -> Option<RequestId> {
         match self {
             Self::Offer { request, .. }
+            | Self::Bid { request, .. }
             | Self::Open { request, .. }
             | Self::Fund { request, .. }
             | Self::Update { request, .. }
@@ -238,6 +255,8 @@ pub enum ChannelCommand {
 pub enum ChannelAnswer {
     /// The offer.
     Offer(SignedOffer),
+    /// What the gateway says to a bid.
+    Bid(Box<BidAnswer>),
     /// The channel is durable and watched: it can be funded.
     Opened(OpenResponse),
     /// The state of the channel.

@@ -17,6 +17,7 @@ mod book;
 mod close;
 mod end;
 mod fund;
+mod haggle;
 mod io;
 mod open;
 mod operator;
@@ -62,6 +63,12 @@ pub const UNSIGNED_LAPSE_S: u64 = 600;
 /// seconds.
 pub const SIGNED_LAPSE_S: u64 = 6 * 3_600;
 
+/// Bargains under way, those included that ended and whose offers still hold.
+pub const MAX_BARGAINS: usize = 1_024;
+
+/// The same of one station.
+pub const MAX_BARGAINS_PER_STATION: usize = 8;
+
 /// Channels that wait for their funding.
 pub const MAX_UNFUNDED: usize = 256;
 
@@ -100,6 +107,10 @@ impl Gateway {
             ChannelInput::Offer { request, tariff, challenge, unix_s } => {
                 let offer = self.offer(tariff, challenge, unix_s).map(ChannelAnswer::Offer);
                 self.answer(request, offer);
+            }
+            ChannelInput::Bid { request, mac, body, list, minute_of_day, unix_s } => {
+                let answer = self.bid(mac, &body, &list, (minute_of_day, unix_s));
+                self.answer(request, answer.map(|answer| ChannelAnswer::Bid(Box::new(answer))));
             }
             ChannelInput::Open { request, mac, body, unix_s } => {
                 self.open(request, mac, &body, unix_s);

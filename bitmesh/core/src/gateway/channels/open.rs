@@ -10,7 +10,7 @@ use super::{
     ChannelAnswer, ChannelCommand, MAX_CHANNELS, MAX_LIVE_CHANNELS, MAX_UNFUNDED,
     MAX_UNFUNDED_PER_STATION, OFFER_VALID_S, SIGNED_LAPSE_S, UNSIGNED_LAPSE_S,
 };
-use crate::channel::message::{Agreement, Challenge, Message as _, Offer};
+use crate::channel::message::{Agreement, Challenge, Message as _, MessageSignature, Offer};
 use crate::channel::{
     KeyError, MAX_KEY_INDEX, Opened, OutputScript, Role, Terms, TermsError, first_update_for,
 };
@@ -53,7 +53,13 @@ impl Gateway {
             valid_until_unix_s: unix_s.saturating_add(OFFER_VALID_S),
             challenge,
         };
-        let signature = offer.sign(offer_secret);
+        self.signed(offer)
+    }
+
+    /// An offer with the gateway's signature.
+    pub(super) fn signed(&self, offer: Offer) -> Result<SignedOffer, ApiError> {
+        let shop = self.channels.shop.as_ref().ok_or(Refused::ChannelsOff)?;
+        let signature = offer.sign(&shop.offer_secret);
         Ok(SignedOffer { offer, signature })
     }
 
@@ -98,7 +104,7 @@ impl Gateway {
         unix_s: u64,
     ) -> Result<ChannelState, ApiError> {
         let tip = self.chain_tip()?;
-        self.check_offer(body, unix_s)?;
+        self.check_offer(&body.offer, &body.signature, unix_s)?;
         self.check_room(mac, tip)?;
         if self.channels.payer_keys.contains_key(&body.payer_key)
             || self.channels.opening.contains_key(&body.payer_key)
@@ -120,14 +126,20 @@ impl Gateway {
         Ok(agreed.into_state(body, index, tip, unix_s))
     }
 
-    fn check_offer(&self, body: &OpenRequest, unix_s: u64) -> Result<(), Refused> {
+    /// Whether this is an offer of ours that holds.
+    pub(super) fn check_offer(
+        &self,
+        offer: &Offer,
+        signature: &MessageSignature,
+        unix_s: u64,
+    ) -> Result<(), Refused> {
         let shop = self.channels.shop.as_ref().ok_or(Refused::ChannelsOff)?;
         let key = shop.offer_secret.public_key();
-        let ours = body.offer.gateway_key == key && body.offer.network == shop.policy.network;
-        if !ours || body.offer.verify(&key, &body.signature).is_err() {
+        let ours = offer.gateway_key == key && offer.network == shop.policy.network;
+        if !ours || offer.verify(&key, signature).is_err() {
             return Err(Refused::ForgedOffer);
         }
-        if unix_s > body.offer.valid_until_unix_s {
+        if unix_s > offer.valid_until_unix_s {
             return Err(Refused::OfferExpired);
         }
         Ok(())
@@ -244,7 +256,7 @@ impl Channel {
 /// An agreement and the gateway's signature.
 struct Agreed {
     agreement: Agreement,
-    signature: crate::channel::message::MessageSignature,
+    signature: MessageSignature,
 }
 
 fn agree(

@@ -26,6 +26,18 @@ pub(super) enum Refused {
     ForgedOffer,
     #[error("the offer is no longer valid: ask for a new one")]
     OfferExpired,
+    #[error("this gateway's prices are fixed: take the offer, or leave it")]
+    NoBargaining,
+    #[error("the bid is on another offer than the one sent with it: bid on the newest one")]
+    OtherOffer,
+    #[error("a bid names prices, each 0 or more, and leaves the speeds as they were offered")]
+    BidPrices,
+    #[error("this bargain is in another round: bid on the newest offer, one round higher")]
+    OtherRound,
+    #[error("this bargain is over: take its last offer, or ask for a new one")]
+    BargainOver,
+    #[error("this gateway has no room for another bargain: take the offer, or try later")]
+    TooManyBargains,
     #[error("this key was used before: each channel needs new keys")]
     RepeatedKey,
     #[error("the change can't go to the gateway's own address: give one of yours")]
@@ -85,6 +97,12 @@ impl Refused {
             Self::FeesTooHigh => "fees_too_high",
             Self::ForgedOffer => "forged_offer",
             Self::OfferExpired => "offer_expired",
+            Self::NoBargaining => "no_bargaining",
+            Self::OtherOffer => "other_offer",
+            Self::BidPrices => "bid_prices",
+            Self::OtherRound => "other_round",
+            Self::BargainOver => "bargain_over",
+            Self::TooManyBargains => "too_many_bargains",
             Self::RepeatedKey => "repeated_key",
             Self::ChangeScript => "output_script",
             Self::OneChannel => "one_channel",

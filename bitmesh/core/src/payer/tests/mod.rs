@@ -1,5 +1,6 @@
 //! The payer's promises, on paper: no gateway but a scripted one, no clock.
 
+mod bids;
 mod offers;
 mod paying;
 

@@ -15,9 +15,9 @@ use bitmesh_core::{
 use super::*;
 use crate::world::{Payouts, script};
 
-const STATION: Mac = Mac::new([2, 0, 0, 0, 0, 9]);
+pub(super) const STATION: Mac = Mac::new([2, 0, 0, 0, 0, 9]);
 
-fn offer(world: &mut World) -> SignedOffer {
+pub(super) fn offer(world: &mut World) -> SignedOffer {
     let (challenge, unix_s) = (Challenge([4; 32]), world.unix_s());
     let input = |request| ChannelInput::Offer { request, tariff: BYTES, challenge, unix_s };
     let answer = world.ask(input).unwrap().unwrap().unwrap();
@@ -25,7 +25,7 @@ fn offer(world: &mut World) -> SignedOffer {
     offer
 }
 
-fn request(offer: SignedOffer, index: u32) -> OpenRequest {
+pub(super) fn request(offer: SignedOffer, index: u32) -> OpenRequest {
     let seed = Seed::new([9; 32]);
     let key = seed.channel_secret(Network::Regtest, Role::Payer, index).unwrap();
     let session = seed.session_secret(Network::Regtest, Role::Payer, index).unwrap();
@@ -38,7 +38,11 @@ fn request(offer: SignedOffer, index: u32) -> OpenRequest {
     }
 }
 
-fn open(world: &mut World, mac: Mac, body: &OpenRequest) -> Result<OpenResponse, ApiError> {
+pub(super) fn open(
+    world: &mut World,
+    mac: Mac,
+    body: &OpenRequest,
+) -> Result<OpenResponse, ApiError> {
     let (body, unix_s) = (Box::new(body.clone()), world.unix_s());
     let answer = world.ask(|request| ChannelInput::Open { request, mac, body, unix_s });
     match *answer.unwrap().unwrap()? {
