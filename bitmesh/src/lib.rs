@@ -10,6 +10,7 @@ pub mod control;
 pub mod doctor;
 pub mod fence;
 mod folder;
+mod http;
 pub mod mac;
 pub mod meter;
 mod netlink;

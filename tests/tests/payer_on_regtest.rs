@@ -7,7 +7,7 @@ use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{Block, Transaction, Txid};
 use bitmesh_common::money::UNITS_PER_MSAT;
 use bitmesh_tests::agent::{Agent, Program, Settings, Tariff};
-use bitmesh_tests::lab::{Lab, SERVER_V4, Subscriber};
+use bitmesh_tests::lab::{Lab, SERVER_V4, SERVER_V6, Subscriber};
 use bitmesh_tests::payer::Payer;
 use bitmesh_tests::regtest::Regtest;
 use bitmesh_tests::scale::of_soak;
@@ -71,7 +71,12 @@ impl House {
 
     /// Bob connects, the funding is mined, the first update counts. Gives the channel's name.
     fn connect(&mut self) -> Result<String> {
-        self.payer.connect(&self.node, &LIMITS)?;
+        self.connect_with(&[])
+    }
+
+    /// The same, with more arguments.
+    fn connect_with(&mut self, words: &[&str]) -> Result<String> {
+        self.payer.connect(&self.node, &[&LIMITS, words].concat())?;
         let relayed = self.payer.until("relayed", |_| true)?;
         let funding = relayed["txid"].as_str().context("no txid")?.to_owned();
         until("the node has the funding", || {
@@ -149,6 +154,29 @@ fn a_download_is_paid_as_it_flows_and_ctrl_c_returns_what_was_not_used() -> Resu
     let used = closed["used_msat"].as_u64().context("no count")?;
     // Nothing was lost on this cable, so both count the same.
     ensure!(used.div_ceil(1_000) == house.charged_sat()?, "{closed}");
+    settles(&house, &closed)
+}
+
+/// `lan0`'s, made from its MAC address (RFC 4291, appendix A).
+const LINK_LOCAL: &str = "fe80::ff:fe00:7701";
+
+#[test]
+fn a_gateway_is_paid_over_ipv6_by_its_address_and_by_a_link_local_default_route() -> Result<()> {
+    let mut house = House::new(288)?;
+    let channel = house.connect_with(&["--gateway", "http://[fd77::1]:2121"])?;
+    let (client, server) = (&house.bob().namespace, &house.lab.internet);
+    let ends = Ends { client, server, address: SERVER_V6 };
+    let got = Stream::download(ends, Load::of(DOWNLOAD_BYTES))?.finish()?;
+    ensure!(got == DOWNLOAD_BYTES, "the download ended early: {got}");
+    house.payer.end(Signal::SIGKILL)?;
+    let bob = &house.bob().namespace;
+    bob.ip("route del default")?;
+    bob.ip("-6 route del default")?;
+    bob.ip(&format!("-6 route add default via {LINK_LOCAL} dev eth0"))?;
+    house.payer.connect(&house.node, &LIMITS)?;
+    house.payer.until("paying", |_| true)?;
+    let closed = house.payer.close()?;
+    ensure!(closed["channel"] == channel.as_str(), "another channel: {closed}");
     settles(&house, &closed)
 }
 

@@ -26,7 +26,8 @@ use crate::payer::{
 /// closes the channel: what was not used comes back. A channel of an earlier run goes on.
 #[derive(Args)]
 pub(super) struct Connect {
-    /// The gateway, as http://HOST:PORT [default: the default route's, port 2121]
+    /// The gateway, as http://HOST:PORT; an IPv6 address in brackets, a link-local one with its
+    /// interface: http://[fe80::1%wlan0] [default: the default route's, port 2121]
     #[arg(long, value_name = "URL")]
     gateway: Option<Gateway>,
     /// The interface that leads to it [default: the default route's]
@@ -161,7 +162,7 @@ impl Way {
         };
         let gateway = match (gateway, first) {
             (Some(gateway), _) => gateway.clone(),
-            (None, Some((route, _))) => url_of(route.gateway).parse()?,
+            (None, Some((route, name))) => url_of(route.gateway, name).parse()?,
             (None, None) => {
                 let what = format!("no default route leads through {interface}: give --gateway");
                 return Err(Failure::Told(what));
@@ -176,9 +177,13 @@ impl Way {
     }
 }
 
-fn url_of(address: IpAddr) -> String {
+/// A link-local address means nothing without the interface: most IPv6 routers are known by one.
+fn url_of(address: IpAddr, interface: &str) -> String {
     match address {
         IpAddr::V4(v4) => format!("http://{v4}:{DEFAULT_PORT}"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            format!("http://[{v6}%{interface}]:{DEFAULT_PORT}")
+        }
         IpAddr::V6(v6) => format!("http://[{v6}]:{DEFAULT_PORT}"),
     }
 }
@@ -197,6 +202,7 @@ mod tests {
             (route("192.0.2.1", 2), "wlan0".to_owned()),
             (route("198.51.100.1", 3), "eth0".to_owned()),
             (route("fd77::1", 2), "wlan0".to_owned()),
+            (route("fe80::1", 4), "wlan1".to_owned()),
         ]
     }
 
@@ -212,6 +218,8 @@ mod tests {
         assert_eq!(found, ("http://192.0.2.1:2121".into(), "wlan0".into(), 2));
         let found = way(None, Some("eth0")).unwrap();
         assert_eq!(found, ("http://198.51.100.1:2121".into(), "eth0".into(), 1));
+        let found = way(None, Some("wlan1")).unwrap();
+        assert_eq!(found, ("http://[fe80::1%wlan1]:2121".into(), "wlan1".into(), 1));
         let found = way(Some("http://192.0.2.9"), None).unwrap();
         assert_eq!(found, ("http://192.0.2.9:2121".into(), "wlan0".into(), 3));
     }

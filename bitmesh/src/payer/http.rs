@@ -1,7 +1,6 @@
 //! HTTP/1.1 with a gateway on the LAN: JSON each way, bounded in time and size.
 
 use std::fmt;
-use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,14 +10,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
+use crate::http::{Answer, Ask, Authority, NoAnswer};
+
 /// How long one request may take: longer than a gateway takes to say that it is busy.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Bytes of one answer, at most: a close with its transaction and receipt has a tenth of it.
 pub(super) const MAX_ANSWER_BYTES: usize = 64 << 10;
-
-/// Bytes of the headers of an answer, at most.
-const MAX_HEADER_BYTES: usize = 16 << 10;
 
 /// The port of the payment API, unless the URL names one.
 pub const DEFAULT_PORT: u16 = 2121;
@@ -26,9 +24,10 @@ pub const DEFAULT_PORT: u16 = 2121;
 /// The path of the payment API.
 const API: &str = "/api/v1";
 
-/// Where a gateway answers: `http://HOST:PORT`.
+/// Where a gateway answers: `http://HOST:PORT`. A link-local address has the interface that leads
+/// there as its zone: `http://[fe80::1%eth0]:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gateway(String);
+pub struct Gateway(Authority);
 
 /// Why there is no answer, or not the one that was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -90,15 +89,14 @@ const TRANSIENT: &[&str] = &[
 const LATER: [u16; 2] = [503, 429];
 
 impl Gateway {
-    /// Its address, if it is named by one.
+    /// Its address, if it is named by one, without a zone.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
-        let host = self.0.strip_prefix("http://")?.rsplit_once(':')?.0;
-        host.trim_matches(['[', ']']).parse().ok()
+        self.0.host().split('%').next()?.parse().ok()
     }
 
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, HttpError> {
-        self.ask(bitreq::get(self.url(path)))
+        self.ask(path, None)
     }
 
     pub(super) fn post<T: DeserializeOwned>(
@@ -108,53 +106,45 @@ impl Gateway {
     ) -> Result<T, HttpError> {
         let body =
             serde_json::to_vec(body).map_err(|error| HttpError::Nonsense(error.to_string()))?;
-        let request = bitreq::post(self.url(path)).with_header("Content-Type", "application/json");
-        self.ask(request.with_body(body))
+        self.ask(path, Some(body))
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("{}{API}{path}", self.0)
-    }
-
-    fn ask<T: DeserializeOwned>(&self, request: bitreq::Request) -> Result<T, HttpError> {
-        let response = request
-            .with_timeout(TIMEOUT)
-            .with_max_redirects(0)
-            .with_max_headers_size(MAX_HEADER_BYTES)
-            .with_max_status_line_length(MAX_HEADER_BYTES)
-            .with_max_body_size(MAX_ANSWER_BYTES)
-            .send()
-            .map_err(|error| self.unanswered(error))?;
-        let (status, body) = (response.status_code, response.as_bytes());
+    fn ask<T: DeserializeOwned>(&self, path: &str, json: Option<Vec<u8>>) -> Result<T, HttpError> {
+        let ask = Ask {
+            authority: &self.0,
+            path: &format!("{API}{path}"),
+            json,
+            authorization: None,
+            within: TIMEOUT,
+            max_bytes: MAX_ANSWER_BYTES,
+        };
+        let Answer { status, body } = ask.send().map_err(|error| self.unanswered(error))?;
         if status == 200 || status == 201 {
-            return serde_json::from_slice(body).map_err(|error| match error.classify() {
+            return serde_json::from_slice(&body).map_err(|error| match error.classify() {
                 Category::Eof => self.down("its answer breaks off"),
                 _ => HttpError::Nonsense(one_line(&error.to_string())),
             });
         }
-        match serde_json::from_slice::<ApiError>(body) {
+        match serde_json::from_slice::<ApiError>(&body) {
             Ok(error) => Err(HttpError::Refused(printable(error))),
-            // Also what the client makes of a connection that ends without an answer.
-            Err(_) if status >= 500 => Err(self.down("it broke the connection off")),
             Err(_) => Err(HttpError::Nonsense(format!("HTTP status {status} without a reason"))),
         }
     }
 
     fn down(&self, reason: &str) -> HttpError {
-        HttpError::Down { url: self.0.clone(), reason: reason.to_owned() }
+        HttpError::Down { url: self.to_string(), reason: reason.to_owned() }
     }
 
-    fn unanswered(&self, error: bitreq::Error) -> HttpError {
+    fn unanswered(&self, error: NoAnswer) -> HttpError {
         match error {
-            bitreq::Error::IoError(error) if error.kind() == ErrorKind::TimedOut => {
-                self.down(&format!("not within {} s", TIMEOUT.as_secs()))
-            }
-            bitreq::Error::IoError(error) => self.down(&error.to_string()),
-            bitreq::Error::AddressNotFound => self.down("its name is unknown"),
-            bitreq::Error::BodyOverflow => {
+            NoAnswer::Unreachable(error) => self.down(&error.to_string()),
+            NoAnswer::BrokenOff => self.down("it broke the connection off"),
+            NoAnswer::Late => self.down(&format!("not within {} s", TIMEOUT.as_secs())),
+            NoAnswer::Long => {
                 HttpError::Nonsense(format!("it is longer than {MAX_ANSWER_BYTES} bytes"))
             }
-            other => HttpError::Nonsense(one_line(&other.to_string())),
+            NoAnswer::Nonsense(what) => HttpError::Nonsense(one_line(&what)),
+            NoAnswer::Question => HttpError::Address(self.to_string()),
         }
     }
 }
@@ -173,29 +163,16 @@ impl FromStr for Gateway {
     type Err = HttpError;
 
     fn from_str(text: &str) -> Result<Self, HttpError> {
-        let wrong = || HttpError::Address(text.to_owned());
-        let host = text.strip_prefix("http://").ok_or_else(wrong)?;
-        let host = host.strip_suffix('/').unwrap_or(host);
-        let clean = !host.is_empty()
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]%".contains(&b));
-        if !clean {
-            return Err(wrong());
-        }
-        // An IPv6 address has its colons in brackets (RFC 3986, 3.2.2).
-        let after_address = host.rsplit(']').next().unwrap_or(host);
-        match after_address.split_once(':') {
-            None => Ok(Self(format!("http://{host}:{DEFAULT_PORT}"))),
-            Some((_, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => {
-                Ok(Self(format!("http://{host}")))
-            }
-            Some(_) => Err(wrong()),
-        }
+        let host = text.strip_prefix("http://");
+        let host = host.map(|host| host.strip_suffix('/').unwrap_or(host));
+        let parsed = host.and_then(|host| Authority::parse(host, DEFAULT_PORT).ok());
+        parsed.map(Self).ok_or_else(|| HttpError::Address(text.to_owned()))
     }
 }
 
 impl fmt::Display for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "http://{}", self.0)
     }
 }
 
@@ -214,10 +191,19 @@ mod tests {
             ("http://192.0.2.1:80/", "http://192.0.2.1:80"),
             ("http://[fd77::1]", "http://[fd77::1]:2121"),
             ("http://[fd77::1]:99", "http://[fd77::1]:99"),
+            ("http://[fe80::1%wlan0]/", "http://[fe80::1%wlan0]:2121"),
             ("http://router.test", "http://router.test:2121"),
         ] {
             assert_eq!(parsed(text).as_deref(), Some(url), "{text}");
         }
+    }
+
+    #[test]
+    fn an_address_is_known_without_its_zone() {
+        let address = |text: &str| text.parse::<Gateway>().unwrap().address();
+        assert_eq!(address("http://[fe80::1%wlan0]"), "fe80::1".parse().ok());
+        assert_eq!(address("http://192.0.2.1"), "192.0.2.1".parse().ok());
+        assert_eq!(address("http://router.test"), None);
     }
 
     #[test]

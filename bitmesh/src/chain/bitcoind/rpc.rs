@@ -1,6 +1,5 @@
 //! JSON-RPC over HTTP, as bitcoin nodes speak it.
 
-use std::io::ErrorKind;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::auth::Auth;
 use crate::chain::ChainError;
+use crate::http::{Answer as HttpAnswer, Ask, NoAnswer, Url};
 
 /// How long one question may take, unless the configuration says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,9 +20,6 @@ pub const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// Questions in one request, at most: the largest standard transaction as each of the answers
 /// stays far below [`MAX_ANSWER_BYTES`].
 pub const MAX_BATCH: usize = 16;
-
-/// Bytes of the headers of an answer, at most.
-const MAX_HEADER_BYTES: usize = 16 << 10;
 
 /// Bytes of the node's own words that are passed on, at most.
 const MAX_REASON_BYTES: usize = 512;
@@ -47,6 +44,7 @@ pub struct RpcConfig {
 #[derive(Clone, Debug)]
 pub struct Rpc {
     config: RpcConfig,
+    url: Url,
 }
 
 /// The node's error, in one of its answers.
@@ -86,10 +84,8 @@ impl Rpc {
         if rest.contains('@') {
             return Err(ChainError::Address("what has a password in it"));
         }
-        if rest.is_empty() || !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(ChainError::Address("this text"));
-        }
-        Ok(Self { config })
+        let url = config.url.parse().map_err(|_| ChainError::Address("this text"))?;
+        Ok(Self { config, url })
     }
 
     /// Asks one thing.
@@ -145,39 +141,32 @@ impl Rpc {
         method: &'static str,
         body: &Value,
     ) -> Result<T, ChainError> {
-        let request = bitreq::post(self.config.url.as_str())
-            .with_header("Authorization", self.config.auth.header()?)
-            .with_header("Content-Type", "application/json")
-            .with_body(body.to_string())
-            .with_timeout(self.config.timeout)
-            .with_max_redirects(0)
-            .with_max_headers_size(MAX_HEADER_BYTES)
-            .with_max_status_line_length(MAX_HEADER_BYTES)
-            .with_max_body_size(MAX_ANSWER_BYTES);
-        let response = request.send().map_err(|error| self.unanswered(method, error))?;
-        match response.status_code {
+        let RpcConfig { auth, timeout, .. } = &self.config;
+        let json = body.to_string().into_bytes();
+        let mut ask = Ask::post(&self.url, json, *timeout, MAX_ANSWER_BYTES);
+        ask.authorization = Some(auth.header()?);
+        let answer = ask.send().map_err(|error| self.unanswered(method, error))?;
+        let HttpAnswer { status, body } = answer;
+        match status {
             401 => return Err(ChainError::Unauthorized),
             403 => return Err(ChainError::Forbidden(method)),
             503 => return Err(ChainError::Busy),
             // Errors have a status of their own, and a body that says more.
             _ => {}
         }
-        let status = response.status_code;
-        serde_json::from_slice(response.as_bytes())
+        serde_json::from_slice(&body)
             .map_err(|error| nonsense(method, &format!("HTTP status {status}, {error}")))
     }
 
-    fn unanswered(&self, method: &'static str, error: bitreq::Error) -> ChainError {
+    fn unanswered(&self, method: &'static str, error: NoAnswer) -> ChainError {
+        let down = |reason: String| ChainError::Down { url: self.config.url.clone(), reason };
         match error {
-            bitreq::Error::IoError(error) if error.kind() == ErrorKind::TimedOut => {
-                ChainError::Slow { method, after: self.config.timeout }
-            }
-            bitreq::Error::BodyOverflow => ChainError::TooLong { method, limit: MAX_ANSWER_BYTES },
-            bitreq::Error::InvalidUrl(_) => ChainError::Address("this text"),
-            bitreq::Error::IoError(_) | bitreq::Error::AddressNotFound => {
-                ChainError::Down { url: self.config.url.clone(), reason: error.to_string() }
-            }
-            other => nonsense(method, &other.to_string()),
+            NoAnswer::Unreachable(error) => down(error.to_string()),
+            NoAnswer::BrokenOff => down("it broke the connection off".to_owned()),
+            NoAnswer::Late => ChainError::Slow { method, after: self.config.timeout },
+            NoAnswer::Long => ChainError::TooLong { method, limit: MAX_ANSWER_BYTES },
+            NoAnswer::Nonsense(what) => nonsense(method, &what),
+            NoAnswer::Question => ChainError::Address("this text"),
         }
     }
 }
