@@ -12,6 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 
 use super::caller::Caller;
+use super::explain::Explained;
 use super::patient::Patient;
 use super::places::Place;
 use super::{HEAD_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS};
@@ -31,12 +32,14 @@ pub(super) async fn serve(stream: TcpStream, place: Place, routes: Router<Caller
             }
         }
     });
-    let io = TokioIo::new(Patient::new(stream, place));
+    let io = TokioIo::new(Explained::new(Patient::new(stream, place)));
     let outcome = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
+        // An answer is one piece: `Explained` reads it.
+        .writev(false)
         .serve_connection(io, service)
         .with_upgrades()
         .await;

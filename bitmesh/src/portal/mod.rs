@@ -12,6 +12,7 @@ mod caller;
 mod captive;
 mod connection;
 mod door;
+mod explain;
 mod foreign;
 mod host;
 mod page;

@@ -25,7 +25,7 @@ impl Problem {
         Self { status, error: ApiError::new(reason, message), hang_up: false }
     }
 
-    fn last(self) -> Self {
+    pub(super) fn last(self) -> Self {
         Self { hang_up: true, ..self }
     }
 
@@ -46,6 +46,17 @@ impl Problem {
     pub(super) fn too_long(limit: usize) -> Self {
         let message = format!("the body is longer than {limit} bytes: send less");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_long", &message).last()
+    }
+
+    pub(super) fn long_target() -> Self {
+        let message = "the target of the request is too long: see the API's limits";
+        Self::new(StatusCode::URI_TOO_LONG, "too_long", message).last()
+    }
+
+    pub(super) fn long_head() -> Self {
+        let message = "the head of the request is too long, or has too many headers: see the \
+                       API's limits";
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_long", message).last()
     }
 
     pub(super) fn slow_body() -> Self {
