@@ -44,8 +44,8 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     if !program.is_file() {
         eprintln!("unpacking a Bitcoin node under {} (20 MB)", workspace.shown(&folder));
         unpack(&folder)?;
-        wrap(&folder, &program)?;
     }
+    wrap(&folder, &program)?;
     Ok(program)
 }
 
@@ -66,17 +66,29 @@ fn wrap(folder: &Path, program: &Path) -> Result<()> {
     let root = folder.join("root");
     let Some(loader) = loader(&root)? else { bail!("the node's packages have no loader") };
     let libraries = loader.parent().context("a loader in a folder")?;
-    let script = format!(
-        "#!/bin/sh\nexec '{}' --library-path '{}' '{}/usr/bin/bitcoind' \"$@\"\n",
-        loader.display(),
-        libraries.display(),
-        root.display()
-    );
+    let node = root.join("usr/bin/bitcoind");
+    let [loader, libraries, node] =
+        [loader.as_path(), libraries, node.as_path()].map(|path| path.strip_prefix(folder));
+    let script = script(loader?, libraries?, node?);
+    if fs::read_to_string(program).is_ok_and(|written| written == script) {
+        return Ok(());
+    }
     let unfinished = folder.join("bitcoind.new");
     fs::write(&unfinished, script)?;
     fs::set_permissions(&unfinished, PermissionsExt::from_mode(0o755))?;
     output(Command::new(&unfinished).arg("--version")).context("the node does not start")?;
     Ok(fs::rename(unfinished, program)?)
+}
+
+/// It finds the rest beside itself, so that all of it can be moved.
+fn script(loader: &Path, libraries: &Path, node: &Path) -> String {
+    format!(
+        "#!/bin/sh\nhere=$(dirname \"$(readlink -f \"$0\")\")\n\
+         exec \"$here/{}\" --library-path \"$here/{}\" \"$here/{}\" \"$@\"\n",
+        loader.display(),
+        libraries.display(),
+        node.display(),
+    )
 }
 
 /// The dynamic loader, `usr/lib/ARCHITECTURE/ld-linux-….so.N`.
@@ -99,6 +111,30 @@ fn loader(root: &Path) -> Result<Option<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_script_finds_its_program_wherever_it_is_moved_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old"), folder.path().join("a new place"));
+        fs::create_dir_all(&old).unwrap();
+        // A loader that says what it is to load, from where, and with what.
+        fs::write(old.join("loader"), "#!/bin/sh\necho \"$2\" \"$3\" \"$4\"\n").unwrap();
+        fs::write(old.join("bitcoind"), script("loader".as_ref(), "lib".as_ref(), "node".as_ref()))
+            .unwrap();
+        for file in ["loader", "bitcoind"] {
+            fs::set_permissions(old.join(file), PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        fs::rename(&old, &new).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(new.join("bitcoind"), &link).unwrap();
+        let new = new.canonicalize().unwrap();
+        let new = new.display();
+        for program in [format!("{new}/bitcoind"), link.display().to_string()] {
+            let said = Command::new(program).arg("-regtest").output().unwrap().stdout;
+            let expected = format!("{new}/lib {new}/node -regtest\n");
+            assert_eq!(String::from_utf8_lossy(&said), expected);
+        }
+    }
 
     #[test]
     fn only_what_the_program_needs_is_fetched() {
