@@ -8,6 +8,21 @@
 /// Version of the records in this module.
 pub const ABI_VERSION: u64 = 2;
 
+/// The maps that an agent pins, each under its name.
+pub const MAPS: [&str; 11] = [
+    "meters",
+    "accounts",
+    "events",
+    "strangers",
+    "budgets",
+    "total_budget",
+    "redirects",
+    "owners",
+    "lans",
+    "house",
+    "grace",
+];
+
 /// Entries in `meters` and in `accounts`: the subscribers that one gateway can hold.
 pub const MAX_METERS: usize = 16_384;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aya::maps::{Array, HashMap, MapData};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use bitmesh_common::abi::{Account, Lan, Mac, Meter};
+use bitmesh_common::abi::{Account, Lan, MAPS, Mac, Meter};
 use bitmesh_common::gate::{Direction, open_port};
 
 use crate::frames::{GATEWAY_V4, GATEWAY_V6, Sent};
@@ -22,21 +22,6 @@ const FIRST: &str = "uplink_first";
 /// What it says (linux/bpf.h).
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
-
-/// The maps that an agent pins.
-const PINNED: [&str; 11] = [
-    "meters",
-    "accounts",
-    "events",
-    "strangers",
-    "budgets",
-    "total_budget",
-    "redirects",
-    "owners",
-    "lans",
-    "house",
-    "grace",
-];
 
 /// What a program said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +65,7 @@ impl KernelGate {
     #[must_use]
     pub fn load_beside(object: &[u8], bpffs: &Path) -> Self {
         let mut loader = EbpfLoader::new();
-        for name in PINNED {
+        for name in MAPS {
             loader.map_pin_path(name, bpffs.join(name));
         }
         Self::load_with(loader, object)

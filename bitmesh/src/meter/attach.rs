@@ -109,7 +109,8 @@ fn attach_tcx(home: &Home, object: &mut Ebpf, device: Device<'_>) -> Result<Atta
         let failed = refused(device.name, name);
         let program = program(object, name)?;
         let pin = home.link_pin(device.ifindex, name);
-        if replace_tcx(program, &pin).map_err(|e| failed(&*e))? {
+        let swap = |link: SchedClassifierLink| program.attach_to_link(link);
+        if replace(&pin, swap).map_err(|e| failed(&*e))? {
             continue;
         }
         let first = TcAttachOptions::TcxOrder(LinkOrder::first());
@@ -121,10 +122,11 @@ fn attach_tcx(home: &Home, object: &mut Ebpf, device: Device<'_>) -> Result<Atta
     Ok(Attached::TCX)
 }
 
-/// Swaps the program behind a pinned link. `false` if there is none, or if its interface is gone.
-fn replace_tcx(
-    program: &mut SchedClassifier,
+/// Swaps the program behind a pinned link, by `swap`. `false` if there is none, or if its interface
+/// is gone.
+pub(super) fn replace<L: TryFrom<FdLink, Error = LinkError>, Id>(
     pin: &Path,
+    swap: impl FnOnce(L) -> Result<Id, ProgramError>,
 ) -> Result<bool, Box<dyn std::error::Error>> {
     let pinned = match PinnedLink::from_pin(pin) {
         Ok(pinned) => pinned,
@@ -133,8 +135,7 @@ fn replace_tcx(
         }
         Err(error) => return Err(error.into()),
     };
-    let link: SchedClassifierLink = FdLink::from(pinned).try_into()?;
-    match program.attach_to_link(link) {
+    match swap(FdLink::from(pinned).try_into()?) {
         Ok(_) => Ok(true),
         Err(ProgramError::SyscallError(e)) if is_gone(&e.io_error) => {
             std::fs::remove_file(pin)?;
@@ -144,7 +145,7 @@ fn replace_tcx(
     }
 }
 
-pub(super) fn is_gone(error: &io::Error) -> bool {
+fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::NOLINK.raw_os_error())
 }
 

@@ -5,15 +5,14 @@
 //! whether XDP is there or not changes no count, and it may come and go under traffic.
 
 use std::io;
-use std::path::Path;
 
 use aya::Ebpf;
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 
 use super::MeterError;
-use super::attach::{Device, is_gone};
+use super::attach::{Device, replace};
 use super::error::describe;
 use super::home::Home;
 
@@ -41,7 +40,8 @@ pub(super) fn attach(home: &Home, object: &mut Ebpf, device: Device<'_>) -> Resu
         .map_err(|e: ProgramError| MeterError::Load(describe(&e)))?;
     program.load().map_err(|e| MeterError::Load(describe(&e)))?;
     let pin = home.link_pin(device.ifindex, PROGRAM);
-    if replace(program, &pin).map_err(|e| failed(&*e))? {
+    let swap = |link: XdpLink| program.attach_to_link(link);
+    if replace(&pin, swap).map_err(|e| failed(&*e))? {
         return Ok(());
     }
     let id = program.attach(device.name, XdpMode::Driver).map_err(|e| failed(&e))?;
@@ -49,26 +49,6 @@ pub(super) fn attach(home: &Home, object: &mut Ebpf, device: Device<'_>) -> Resu
     let link = FdLink::try_from(link).map_err(|e| failed(&e))?;
     link.pin(&pin).map_err(|e| failed(&e))?;
     Ok(())
-}
-
-/// Swaps the program behind a pinned link. `false` if there is none, or if its interface is gone.
-fn replace(program: &mut Xdp, pin: &Path) -> Result<bool, Box<dyn std::error::Error>> {
-    let pinned = match PinnedLink::from_pin(pin) {
-        Ok(pinned) => pinned,
-        Err(LinkError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::NotFound => {
-            return Ok(false);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let link: XdpLink = FdLink::from(pinned).try_into()?;
-    match program.attach_to_link(link) {
-        Ok(_) => Ok(true),
-        Err(ProgramError::SyscallError(e)) if is_gone(&e.io_error) => {
-            std::fs::remove_file(pin)?;
-            Ok(false)
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Takes it off an interface. `false` if it was not there.

@@ -14,21 +14,6 @@ use super::{MeterError, layout};
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
-/// The maps that are pinned, each under its name.
-pub(super) const MAPS: [&str; 11] = [
-    "meters",
-    "accounts",
-    "events",
-    "strangers",
-    "budgets",
-    "total_budget",
-    "redirects",
-    "owners",
-    "lans",
-    "house",
-    "grace",
-];
-
 /// The pin directory, held by this agent.
 pub(super) struct Home {
     path: PathBuf,

@@ -6,10 +6,11 @@
 
 use aya::maps::MapInfo;
 use aya_obj::Object;
+use bitmesh_common::abi::MAPS;
 
 use super::MeterError;
 use super::error::describe;
-use super::home::{Home, MAPS};
+use super::home::Home;
 
 /// Maps that hold what can't be made anew beside the others. The rest may be new in this version:
 /// they are then made, empty.

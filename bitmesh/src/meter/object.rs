@@ -2,12 +2,12 @@
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use bitmesh_common::abi::{ABI_VERSION, House};
+use bitmesh_common::abi::{ABI_VERSION, House, MAPS};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::MeterError;
 use super::error::describe;
-use super::home::{Home, MAPS};
+use super::home::Home;
 
 /// Loads the object with its maps pinned, for the LAN interface at `index`. `judged` is what the XDP
 /// program notes on a frame that it has passed, or 0 if there is none.
