@@ -257,7 +257,10 @@ async fn connect(to: &Authority) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
     for address in lookup_host((to.host.as_str(), to.port)).await?.take(MAX_ADDRESSES) {
         match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
             Err(error) => failed = error,
         }
     }

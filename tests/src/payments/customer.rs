@@ -54,8 +54,9 @@ pub struct Customer<'a> {
     pub agreement: Agreement,
     /// The channel's terms and address.
     pub opened: Opened,
+    /// Of its keys.
+    index: u32,
     session: SessionSecret,
-    secret: Option<ChannelSecret>,
     payer: Option<Payer>,
 }
 
@@ -108,8 +109,8 @@ impl<'a> Customer<'a> {
         ensure!(agreement.mac.octets == station.mac(), "for another station");
         let opened = Opened::new(agreement.terms.clone())?;
         opened.check_address(&address)?;
-        let (session, secret) = (session(index)?, Some(secret(index)?));
-        Ok(Self { station, id: channel, agreement, opened, session, secret, payer: None })
+        let session = session(index)?;
+        Ok(Self { station, id: channel, agreement, opened, index, session, payer: None })
     }
 
     /// Has a funding relayed.
@@ -118,13 +119,27 @@ impl<'a> Customer<'a> {
     ///
     /// Fails if it is none, or is refused.
     pub fn fund(&mut self, tx: &Transaction) -> Result<ChannelView> {
+        ensure!(self.payer.is_none(), "funded twice");
+        self.payer = Some(self.payer_of(tx)?);
         let raw = bitcoin::consensus::encode::serialize(tx);
-        let funded = self.opened.clone().fund(&raw)?;
-        let secret = self.secret.take().context("funded twice")?;
-        self.payer = Some(Payer::new(funded, secret, None)?);
         let agreement_signature = self.agreement.sign(&self.session);
         let body = FundingRequest { agreement_signature, raw_tx: Some(RawTx::new(raw)?) };
         self.post("/funding", &body)?.json()
+    }
+
+    /// The payer's side if this is the funding.
+    fn payer_of(&self, tx: &Transaction) -> Result<Payer> {
+        let funded = self.opened.clone().fund(&bitcoin::consensus::encode::serialize(tx))?;
+        Ok(Payer::new(funded, secret(self.index)?, None)?)
+    }
+
+    /// Signs an update of another payment to the same address.
+    ///
+    /// # Errors
+    ///
+    /// Fails if that is none, or too small.
+    pub fn sign_on(&self, tx: &Transaction, sat: u64) -> Result<UpdateBody> {
+        Ok(UpdateBody::from(&self.payer_of(tx)?.sign(Amount::from_sat(sat), &ANY)?))
     }
 
     /// A channel with a confirmed funding, which the gateway relayed.

@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 
 use anyhow::{Result, ensure};
+use bitcoin::Amount;
 use bitmesh_core::wire::{ApiError, ChannelWord, UpdateBody};
 use bitmesh_tests::lab::Subscriber;
 use bitmesh_tests::payments::{Answer, Customer, HOST, Market, get, post_text, raw, raw_at, send};
@@ -37,7 +38,12 @@ fn a_wrong_update_gets_its_reason_and_changes_nothing() -> Result<()> {
     refused(&try_now(&UpdateBody { change_sat: 329, ..first })?, 422, "dust_change")?;
     refused(&try_now(&with_hash_type(&first, 0x01))?, 422, "hash_type")?;
     refused(&try_now(&with_hash_type(&first, 0x82))?, 422, "hash_type")?;
+    refused(&try_now(&with_hash_type(&first, 0x03))?, 422, "hash_type")?;
+    refused(&try_now(&UpdateBody { change_sat: 0, ..first })?, 422, "hash_type")?;
     refused(&try_now(&other.sign(3_000)?)?, 422, "forged")?;
+    // The same keys and terms, another payment to the same address.
+    let elsewhere = market.signed_payment(bob.opened.address(), Amount::from_sat(CAPACITY))?;
+    refused(&try_now(&bob.sign_on(&elsewhere, 3_000)?)?, 422, "forged")?;
     ensure!(bob.view()?.newest.is_none(), "a refused update counts");
     bob.post("/updates", &first)?.json::<serde_json::Value>()?;
     let second = bob.sign(4_000)?;
@@ -75,6 +81,8 @@ fn what_is_no_request_gets_a_4xx_and_changes_nothing() -> Result<()> {
     let mut short = serde_json::to_value(bob.sign(5_000)?)?;
     short["signature"] = json!("00");
     refused(&post_text(station, &updates, short.to_string())?, 400, "malformed")?;
+    let no_http = raw(station, b"update me\r\n\r\n")?;
+    ensure!(no_http.starts_with("HTTP/1.1 400 ") && no_http.contains("\"malformed\""), "{no_http}");
     refused(&get(station, &updates)?, 405, "wrong_method")?;
     refused(&get(station, "/nothing")?, 404, "not_found")?;
     refused(&get(station, "/offer?challenge=00")?, 400, "malformed")?;
