@@ -47,6 +47,13 @@ pub(crate) const COMPILER: &[Need] = &[Need { program: "cc", package: "gcc libc6
 /// What the second implementation of the test vectors takes.
 pub(crate) const PYTHON: &[Need] = &[Need { program: "python3", package: "python3" }];
 
+/// What builds and tests the script of the portal's page.
+pub(crate) const NODE: &[Need] =
+    &[Need { program: "node", package: "nodejs" }, Need { program: "npm", package: "npm" }];
+
+/// What reads the portal's page as a visitor does.
+pub(crate) const BROWSER: &[Need] = &[Need { program: "chromium", package: "chromium" }];
+
 /// What unpacking Debian packages takes.
 pub(crate) const PACKAGES: &[Need] =
     &[Need { program: "apt-get", package: "apt" }, Need { program: "dpkg-deb", package: "dpkg" }];

@@ -9,6 +9,7 @@ mod debian;
 mod demo;
 mod instructions;
 mod machine;
+mod portal;
 mod process;
 mod soak;
 mod test;
@@ -32,6 +33,8 @@ struct Args {
 enum Command {
     /// Builds the eBPF object, with BTF, and shows the size of its programs.
     BuildEbpf(build_ebpf::Args),
+    /// Builds the script of the portal's page; it is part of the repository.
+    BuildPortal,
     /// Shows a gateway sell a connection, from the first packet to the last that is paid for.
     Demo(demo::Args),
     /// Measures what the gate costs, beside what else one could do.
@@ -53,6 +56,7 @@ fn main() -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
     match args.command {
         Command::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
+        Command::BuildPortal => portal::run(&workspace),
         Command::Demo(args) => demo::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
         Command::Bitcoind => bitcoind::run(&workspace),

@@ -1,5 +1,6 @@
 //! What stations ask, and what the chain says.
 
+use bitmesh_core::channel::PublicKey;
 use bitmesh_core::wire::{ApiError, ChannelId, SessionView};
 use bitmesh_core::{
     AccountView, ChannelAnswer, ChannelInput, ChannelLine, Entropy, Input, Mac, RequestId,
@@ -23,6 +24,7 @@ impl EventLoop {
         let Asked { question, answer } = asked;
         match question {
             Question::View { channel } => drop(answer.send(self.view(channel))),
+            Question::Find { payer_key } => drop(answer.send(self.find(payer_key))),
             Question::Session { mac } => {
                 let session = self.gateway.account(mac).map(|account| session_of(&account));
                 drop(answer.send(session.map(Told::Session).ok_or_else(no_session)));
@@ -72,6 +74,7 @@ impl EventLoop {
             }
             // These were answered.
             Question::View { .. }
+            | Question::Find { .. }
             | Question::Session { .. }
             | Question::Visit { .. }
             | Question::Stop { .. } => return None,
@@ -85,9 +88,11 @@ impl EventLoop {
     }
 
     fn visit(&self, mac: Mac) -> Visit {
+        let payments = self.config.payments.as_ref();
         Visit {
             price: self.price(),
-            sells_channels: self.config.payments.is_some(),
+            sells_channels: payments.map(|payments| payments.chain.network),
+            bargains: payments.is_some_and(|payments| payments.bargaining.is_some()),
             account: self.gateway.account(mac),
             now: now(),
         }
@@ -99,6 +104,11 @@ impl EventLoop {
             .channel(channel)
             .ok_or_else(|| ApiError::new("no_channel", "there is no such channel: open one"))?;
         Ok(Told::Channel(Box::new(ChannelAnswer::View(view))))
+    }
+
+    fn find(&self, payer_key: PublicKey) -> Answered {
+        let opened = self.gateway.opened_with(payer_key)?;
+        Ok(Told::Channel(Box::new(ChannelAnswer::Opened(opened))))
     }
 
     /// Takes in what the chain's thread says.

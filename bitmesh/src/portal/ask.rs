@@ -1,5 +1,6 @@
 //! What the portal asks of the agent.
 
+use bitmesh_core::channel::PublicKey;
 use bitmesh_core::channel::message::Challenge;
 use bitmesh_core::wire::{
     ApiError, BidRequest, ChannelId, CloseBody, CloseCompletion, FundingRequest, OpenRequest,
@@ -55,6 +56,11 @@ pub enum Question {
     View {
         /// Which channel.
         channel: ChannelId,
+    },
+    /// For the channel of a payer that has nothing but its key.
+    Find {
+        /// C.
+        payer_key: PublicKey,
     },
     /// To take an update.
     Update {

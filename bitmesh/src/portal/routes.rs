@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bitmesh_core::ChannelAnswer;
+use bitmesh_core::channel::PublicKey;
 use bitmesh_core::channel::message::Challenge;
 use bitmesh_core::wire::{ApiError, ChannelId};
 use bitmesh_core::wire::{
@@ -35,6 +36,7 @@ pub(super) fn routes() -> Router<Caller> {
         .route("/api/v1/offers/{id}/bids", post(bid))
         .route("/api/v1/session", get(session))
         .route("/api/v1/channels", post(open))
+        .route("/api/v1/payers/{key}/channel", get(find))
         .route("/api/v1/channels/{id}", get(view))
         .route("/api/v1/channels/{id}/funding", post(fund))
         .route("/api/v1/channels/{id}/updates", post(update))
@@ -84,6 +86,12 @@ async fn open(State(caller): State<Caller>, Given(body): Small<OpenRequest>) -> 
 async fn view(State(caller): State<Caller>, Path(id): Path<String>) -> Answer {
     let channel = channel_of(&id)?;
     tell(&caller, Question::View { channel }).await
+}
+
+async fn find(State(caller): State<Caller>, Path(key): Path<String>) -> Answer {
+    let payer_key = PublicKey::try_from(key)
+        .map_err(|_| Problem::malformed("a payer is named by its key, as 66 hexadecimal digits"))?;
+    tell(&caller, Question::Find { payer_key }).await
 }
 
 async fn fund(

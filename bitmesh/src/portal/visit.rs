@@ -1,11 +1,14 @@
 //! What the portal is told of a visitor, and what follows from it.
 
+use bitcoin::Network;
 use bitmesh_core::{AccountView, BootTime, StateWord, Tariff};
 
 /// The largest whole number that every reader of JSON holds exactly (RFC 8259 §6).
 const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 const BYTES_PER_MIB: u128 = 1 << 20;
+/// What a download is made of: packets as long as Ethernet carries (RFC 894).
+const PACKET_BYTES: u128 = 1_500;
 const SECONDS_PER_MINUTE: u128 = 60;
 
 /// One visitor, at one moment.
@@ -13,8 +16,10 @@ const SECONDS_PER_MINUTE: u128 = 60;
 pub struct Visit {
     /// What a new session costs.
     pub price: Tariff,
-    /// Whether payment channels are sold. If not, the operator grants.
-    pub sells_channels: bool,
+    /// The chain that payment channels are sold on. Without one, the operator grants.
+    pub sells_channels: Option<Network>,
+    /// Whether bids are taken.
+    pub bargains: bool,
     /// The visitor's account, if there is one.
     pub account: Option<AccountView>,
     /// When this was so.
@@ -27,9 +32,17 @@ impl Visit {
         self.open().map_or(self.price, |account| account.tariff)
     }
 
+    /// How the visitor is served: as its account says, but that a rest which pays for no packet of
+    /// [`PACKET_BYTES`] is as good as nothing: no page loads with it.
+    pub(super) fn state(&self) -> Option<StateWord> {
+        let account = self.account.as_ref()?;
+        let is_rest = account.state == StateWord::Open && account.balance.0 < packet_msat(account);
+        Some(if is_rest { StateWord::Exhausted } else { account.state })
+    }
+
     /// Whether the visitor's packets pass.
     pub(super) fn is_online(&self) -> bool {
-        self.account.is_some_and(|account| account.state == StateWord::Open)
+        self.state() == Some(StateWord::Open)
     }
 
     /// The account, if its session is open.
@@ -56,6 +69,14 @@ impl Visit {
     pub(super) fn seconds_online(&self) -> Option<u64> {
         self.open().map(|account| self.now.since(account.start).as_secs())
     }
+}
+
+/// What a packet of [`PACKET_BYTES`] costs in the dearer direction, rounded up.
+fn packet_msat(account: &AccountView) -> u64 {
+    let tariff = &account.tariff;
+    let dearer = tariff.uplink_msat_per_mib.max(tariff.downlink_msat_per_mib);
+    let cost = (u128::from(dearer) * PACKET_BYTES).div_ceil(BYTES_PER_MIB);
+    u64::try_from(cost).unwrap_or(u64::MAX)
 }
 
 /// How many the balance buys, rounded down, if `parts` of them have this price. None if free.
@@ -104,7 +125,13 @@ pub(super) mod tests {
     /// A visit of Bob's.
     pub(in crate::portal) fn visit(account: Option<AccountView>) -> Visit {
         let price = Tariff { uplink_msat_per_mib: 1, ..Tariff::default() };
-        Visit { price, sells_channels: true, account, now: BootTime(62_000_000_000) }
+        Visit {
+            price,
+            sells_channels: Some(Network::Regtest),
+            bargains: true,
+            account,
+            now: BootTime(62_000_000_000),
+        }
     }
 
     fn open(tariff: Tariff, balance_msat: u64) -> Visit {
@@ -139,6 +166,17 @@ pub(super) mod tests {
         let rich = open(cheap, MilliSat::MAX.0);
         assert_eq!(rich.bytes_remaining(), Some(MAX_NUMBER));
         assert_eq!(rich.seconds_remaining(), Some(MilliSat::MAX.0 * 60));
+    }
+
+    #[test]
+    fn a_rest_that_pays_for_no_whole_packet_is_as_good_as_nothing() {
+        // A msat a byte down, nothing up.
+        let down = Tariff { downlink_msat_per_mib: 1 << 20, ..Tariff::default() };
+        assert_eq!(open(down, 1_500).state(), Some(StateWord::Open));
+        let rest = open(down, 1_499);
+        assert_eq!(rest.state(), Some(StateWord::Exhausted));
+        assert!(!rest.is_online() && rest.bytes_remaining().is_none());
+        assert!(open(Tariff::default(), 0).is_online(), "what is free needs no balance");
     }
 
     #[test]

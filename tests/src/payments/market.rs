@@ -41,7 +41,16 @@ impl Market {
     ///
     /// Fails without root, and without a node.
     pub fn with_subscribers(count: u8) -> Result<Self> {
-        Self::paid_at(count, |_, payout| Ok(format!("payout_address = \"{payout}\"")))
+        Self::with_tables(count, "")
+    }
+
+    /// The same with more tables in the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Fails without root, and without a node.
+    pub fn with_tables(count: u8, tables: &str) -> Result<Self> {
+        Self::paid_at(count, tables, |_, payout| Ok(format!("payout_address = \"{payout}\"")))
     }
 
     /// The same, with a new output of the node's wallet for each channel.
@@ -50,11 +59,14 @@ impl Market {
     ///
     /// Fails without root, and without a node.
     pub fn with_descriptor(count: u8) -> Result<Self> {
-        Self::paid_at(count, |node, _| Ok(format!("payout_descriptor = {:?}", descriptor(node)?)))
+        Self::paid_at(count, "", |node, _| {
+            Ok(format!("payout_descriptor = {:?}", descriptor(node)?))
+        })
     }
 
     fn paid_at(
         count: u8,
+        tables: &str,
         payout_line: impl FnOnce(&Regtest, &Address) -> Result<String> + Send,
     ) -> Result<Self> {
         let lab = Lab::with_subscribers(count)?;
@@ -64,7 +76,7 @@ impl Market {
         let payout_line = lab.gateway.enter(|| payout_line(&node, &payout))?;
         let chain = format!(
             "[chain]\nkind = \"bitcoind\"\nurl = {:?}\nnetwork = \"regtest\"\ncookie_file = {:?}\n\n\
-             [channels]\n{payout_line}\n{TERMS}",
+             [channels]\n{payout_line}\n{TERMS}\n{tables}",
             node.url(),
             node.cookie(),
         );

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Outcome;
 use crate::workspace::Workspace;
-use crate::{bitcoind, machine, process, tidy};
+use crate::{bitcoind, machine, portal, process, tidy};
 
 /// A kind of test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -16,7 +16,8 @@ pub(crate) enum Tier {
     Tidy,
     /// Unit and property tests beside the code.
     Unit,
-    /// The channel's test vectors against a second implementation, which shares no code.
+    /// The channel's test vectors against a second implementation, which shares no code, and the
+    /// page's script against its sources and the vectors.
     Vectors,
     /// The core with a seeded clock, disk and kernel, and a crash at any command.
     Sim,
@@ -24,12 +25,18 @@ pub(crate) enum Tier {
     PowerCut,
     /// The real agent in network namespaces, under real traffic.
     DataPlane,
+    /// The portal's page in a headless browser, against the real agent and a real Bitcoin node.
+    Browser,
     /// Channels, the chain and the real agent against a real Bitcoin node, on regtest.
     Payments,
 }
 
-/// Cross-crate tests whose names end so are of the payments tier, all others of the data plane.
+/// Cross-crate tests whose names end so are of the payments tier, those that end in
+/// none of these of the data plane.
 const ON_REGTEST: &str = "_on_regtest";
+
+/// Those whose names end so are of the browser tier.
+const IN_BROWSER: &str = "_in_browser";
 
 /// The cross-crate test of the power-cut tier.
 const POWER_CUT: &str = "power_cut";
@@ -55,6 +62,7 @@ impl Tier {
         Self::Sim,
         Self::PowerCut,
         Self::Payments,
+        Self::Browser,
         Self::DataPlane,
     ];
 
@@ -67,6 +75,7 @@ impl Tier {
             Self::Sim => "sim",
             Self::PowerCut => "power-cut",
             Self::DataPlane => "data-plane",
+            Self::Browser => "browser",
             Self::Payments => "payments",
         }
     }
@@ -99,6 +108,7 @@ impl Tier {
             }
             Self::DataPlane => data_plane(workspace, scale),
             Self::Payments => payments(workspace, scale),
+            Self::Browser => browser(workspace, scale),
         }
     }
 }
@@ -111,7 +121,9 @@ fn vectors(workspace: &Workspace) -> Result<Outcome> {
         let mut check = Command::new("python3");
         process::run(check.arg(workspace.root.join("tests/vectors/check.py")).args(*way))?;
     }
-    Ok(Outcome { passed: ways.len() as u64, failed: 0 })
+    // The page's script is a third.
+    portal::check(workspace)?;
+    Ok(Outcome { passed: ways.len() as u64 + 1, failed: 0 })
 }
 
 /// What it takes to run the real agent between network namespaces.
@@ -131,7 +143,10 @@ fn data_plane(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
     build_agent(workspace)?;
     let mut cargo = cargo_test(workspace, scale);
     cargo.args(["--package", "bitmesh-tests", "--lib", "--bins"]);
-    for test in cross_crate(workspace, |name| !name.ends_with(ON_REGTEST) && name != POWER_CUT)? {
+    let others = |name: &str| {
+        ![ON_REGTEST, IN_BROWSER].iter().any(|end| name.ends_with(end)) && name != POWER_CUT
+    };
+    for test in cross_crate(workspace, others)? {
         cargo.args(["--test", &test]);
     }
     count(cargo.arg("--").args(ONE_AT_A_TIME))
@@ -147,6 +162,22 @@ fn payments(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
         cargo.args(["--test", &test]);
     }
     count(&mut cargo)
+}
+
+fn browser(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
+    need_a_lab("the browser tier")?;
+    machine::need_programs(machine::BROWSER)?;
+    let driver = workspace.root.join("target/browser");
+    portal::install_packages(workspace, "tests/browser", &driver)?;
+    let node = bitcoind::prepare(workspace)?;
+    build_agent(workspace)?;
+    let mut cargo = cargo_test(workspace, scale);
+    cargo.env(bitcoind::BITCOIND_EXE, node).args(["--package", "bitmesh-tests"]);
+    cargo.env("BITMESH_BROWSER_MODULES", driver.join("node_modules"));
+    for test in cross_crate(workspace, |name| name.ends_with(IN_BROWSER))? {
+        cargo.args(["--test", &test]);
+    }
+    count(cargo.arg("--").args(ONE_AT_A_TIME))
 }
 
 /// Names of the tests in `tests/tests`.

@@ -23,6 +23,10 @@ pub(super) const SCRIPT: Asset = Asset {
     body: include_str!("live.js"),
 };
 
+/// What pays by a channel, from `bitmesh/portal`. Loaded by who pays so.
+pub(super) const PAY: Asset =
+    Asset { path: "/pay.js", kind: "text/javascript; charset=utf-8", body: include_str!("pay.js") };
+
 /// What a browser shows beside its title.
 pub(super) const ICON: Asset =
     Asset { path: "/icon.svg", kind: "image/svg+xml", body: include_str!("icon.svg") };

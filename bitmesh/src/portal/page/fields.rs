@@ -78,7 +78,7 @@ fn whole(number: f64) -> u64 {
 
 /// What the visitor is told of its state.
 pub(super) fn sentence(text: &Text, visit: &Visit) -> &'static str {
-    match visit.account.map(|account| account.state) {
+    match visit.state() {
         None => text.offline,
         Some(StateWord::Open) => text.online,
         Some(StateWord::Exhausted) => text.used_up,
@@ -89,7 +89,7 @@ pub(super) fn sentence(text: &Text, visit: &Visit) -> &'static str {
 
 /// The same for machines.
 pub(super) fn word(visit: &Visit) -> &'static str {
-    match visit.account.map(|account| account.state) {
+    match visit.state() {
         None => "offline",
         Some(StateWord::Open) => "open",
         Some(StateWord::Exhausted) => "exhausted",

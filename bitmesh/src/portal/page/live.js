@@ -53,3 +53,15 @@ const listen = () => {
 
 at("graph").hidden = false;
 listen();
+
+// Paying from the page takes more code than all the rest: it comes to who asks for it, or has a channel.
+const load = at("pay-load");
+if (load) {
+  const pay = () => {
+    load.hidden = true;
+    import("/pay.js");
+  };
+  load.onclick = pay;
+  load.hidden = false;
+  if (localStorage.getItem("bitmesh-channel")) pay();
+}

@@ -1,6 +1,7 @@
 //! The page: price, what was used and is left, stop. All of it works without JavaScript.
 
 mod assets;
+mod channel;
 mod fields;
 mod frame;
 mod live;
@@ -41,6 +42,7 @@ pub(super) fn routes() -> Router<Caller> {
         .route("/stop", post(stop))
         .route(assets::STYLE.path, get(async |headers: HeaderMap| assets::STYLE.answer(&headers)))
         .route(assets::SCRIPT.path, get(async |headers: HeaderMap| assets::SCRIPT.answer(&headers)))
+        .route(assets::PAY.path, get(async |headers: HeaderMap| assets::PAY.answer(&headers)))
         .route(assets::ICON.path, get(async |headers: HeaderMap| assets::ICON.answer(&headers)))
 }
 

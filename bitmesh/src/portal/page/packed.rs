@@ -24,7 +24,8 @@ pub(super) fn respond(kind: &'static str, body: Vec<u8>, packed: Option<Vec<u8>>
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // With `no-referrer`, browsers send forms with `Origin: null`, and none could be admitted.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     let policy = HeaderValue::from_static("same-origin");
     headers.insert("cross-origin-resource-policy", policy);
     if is_packed {

@@ -3,6 +3,7 @@
 use bitmesh_core::Mac;
 use maud::{Markup, html};
 
+use super::channel::channel;
 use super::text::Text;
 use crate::portal::visit::Visit;
 
@@ -16,8 +17,9 @@ pub(super) struct Way {
 
 /// What a visitor can pay with here, the most useful first.
 pub(super) fn ways(text: &Text, visit: &Visit, mac: Mac, gateway: &str) -> Vec<Way> {
-    let channel = visit.sells_channels.then(|| connect(text, visit, gateway));
-    channel.into_iter().chain([operator(text, mac)]).collect()
+    let page = visit.sells_channels.map(|network| channel(text, network, visit.bargains));
+    let program = visit.sells_channels.map(|_| connect(text, visit, gateway));
+    page.into_iter().chain(program).chain([operator(text, mac)]).collect()
 }
 
 /// By a payment channel, from the command line.

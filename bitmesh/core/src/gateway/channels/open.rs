@@ -12,7 +12,8 @@ use super::{
 };
 use crate::channel::message::{Agreement, Challenge, Message as _, MessageSignature, Offer};
 use crate::channel::{
-    KeyError, MAX_KEY_INDEX, Opened, OutputScript, Role, Terms, TermsError, first_update_for,
+    KeyError, MAX_KEY_INDEX, Opened, OutputScript, PublicKey, Role, Terms, TermsError,
+    first_update_for,
 };
 use crate::channel_record::{ChannelPhase, ChannelState};
 use crate::gateway::Gateway;
@@ -79,6 +80,19 @@ impl Gateway {
                 Err(error) => self.answer(request, Err(error)),
             },
         }
+    }
+
+    /// What the payer of this key was told when it opened its channel: enough to go on, for a payer
+    /// that kept nothing but the key.
+    ///
+    /// # Errors
+    ///
+    /// `no_channel` if there is none, or it was forgotten.
+    pub fn opened_with(&self, payer_key: PublicKey) -> Result<OpenResponse, ApiError> {
+        let id = self.channels.payer_keys.get(&payer_key).ok_or(Refused::NoChannel)?;
+        let channel = self.channels.all.get(id).filter(|channel| !channel.talk.is_forgotten);
+        let channel = channel.ok_or(Refused::NoChannel)?;
+        Ok(open_response(&channel.state)?)
     }
 
     /// The answer that this request got before, perhaps without reaching the payer.
@@ -319,13 +333,17 @@ impl Agreed {
 }
 
 fn opened_answer(state: &ChannelState) -> Result<ChannelAnswer, TermsError> {
+    open_response(state).map(ChannelAnswer::Opened)
+}
+
+fn open_response(state: &ChannelState) -> Result<OpenResponse, TermsError> {
     let opened = Opened::new(state.agreement.terms.clone())?;
-    Ok(ChannelAnswer::Opened(OpenResponse {
+    Ok(OpenResponse {
         channel: state.id,
         agreement: state.agreement.clone(),
         signature: state.payee_signature,
         address: opened.address().to_string(),
-    }))
+    })
 }
 
 /// The least that a policy can ask for, for [`super::PolicyError`].

@@ -74,6 +74,18 @@ fn an_offer_is_signed_and_its_agreement_keeps_to_it() {
 }
 
 #[test]
+fn a_payer_that_kept_nothing_but_its_key_finds_its_channel() {
+    let mut world = world();
+    let body = request(offer(&mut world), 1);
+    let opened = open(&mut world, STATION, &body).unwrap();
+    world.restart();
+    let find = |world: &World, key| world.gateway.as_ref().unwrap().opened_with(key);
+    assert_eq!(find(&world, body.payer_key), Ok(opened));
+    let other = find(&world, body.payer_session_key).unwrap_err();
+    assert_eq!(other.reason, "no_channel");
+}
+
+#[test]
 fn the_same_request_gets_the_same_answer_and_a_repeated_key_is_refused() {
     let mut world = world();
     let body = request(offer(&mut world), 1);

@@ -1,6 +1,6 @@
 //! Arabic.
 
-use super::Text;
+use super::{Text, pay};
 
 pub(super) const TEXT: Text = Text {
     tag: "ar",
@@ -43,4 +43,5 @@ pub(super) const TEXT: Text = Text {
     operator: "لدى المشغّل",
     operator_how: "اطلب رصيدًا من مشغّل هذه الشبكة. عنوان جهازك هو:",
     languages: "اللغات",
+    pay: pay::ar::TEXT,
 };

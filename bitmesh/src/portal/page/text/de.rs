@@ -1,6 +1,6 @@
 //! German.
 
-use super::Text;
+use super::{Text, pay};
 
 pub(super) const TEXT: Text = Text {
     tag: "de",
@@ -43,4 +43,5 @@ pub(super) const TEXT: Text = Text {
     operator: "Beim Betreiber",
     operator_how: "Bitte den Betreiber dieses Netzes um Guthaben. Die Adresse deines Geräts ist:",
     languages: "Sprachen",
+    pay: pay::de::TEXT,
 };

@@ -1,6 +1,6 @@
 //! English.
 
-use super::Text;
+use super::{Text, pay};
 
 pub(super) const TEXT: Text = Text {
     tag: "en",
@@ -43,4 +43,5 @@ pub(super) const TEXT: Text = Text {
     operator: "At the operator’s",
     operator_how: "Ask the operator of this network for credit. The address of your device is:",
     languages: "Languages",
+    pay: pay::en::TEXT,
 };

@@ -1,6 +1,6 @@
 //! Spanish.
 
-use super::Text;
+use super::{Text, pay};
 
 pub(super) const TEXT: Text = Text {
     tag: "es",
@@ -43,4 +43,5 @@ pub(super) const TEXT: Text = Text {
     operator: "Con el operador",
     operator_how: "Pide saldo al operador de esta red. La dirección de tu dispositivo es:",
     languages: "Idiomas",
+    pay: pay::es::TEXT,
 };

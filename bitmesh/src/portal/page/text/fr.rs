@@ -1,6 +1,6 @@
 //! French.
 
-use super::Text;
+use super::{Text, pay};
 
 pub(super) const TEXT: Text = Text {
     tag: "fr",
@@ -43,4 +43,5 @@ pub(super) const TEXT: Text = Text {
     operator: "Auprès de l’opérateur",
     operator_how: "Demandez du crédit à l’opérateur de ce réseau. L’adresse de votre appareil est :",
     languages: "Langues",
+    pay: pay::fr::TEXT,
 };

@@ -5,6 +5,7 @@ mod de;
 mod en;
 mod es;
 mod fr;
+pub(super) mod pay;
 
 use axum::http::{HeaderMap, header};
 
@@ -60,6 +61,8 @@ pub(super) struct Text {
     pub(super) operator: &'static str,
     pub(super) operator_how: &'static str,
     pub(super) languages: &'static str,
+    /// Paying from the page.
+    pub(super) pay: pay::PayText,
 }
 
 /// All languages; the first is for who asks for none of them.
