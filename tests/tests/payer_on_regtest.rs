@@ -1,5 +1,8 @@
 //! The payer's agent against the real gateway, a real node and real traffic.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -155,6 +158,53 @@ fn a_download_is_paid_as_it_flows_and_ctrl_c_returns_what_was_not_used() -> Resu
     // Nothing was lost on this cable, so both count the same.
     ensure!(used.div_ceil(1_000) == house.charged_sat()?, "{closed}");
     settles(&house, &closed)
+}
+
+/// Whether a receipt's file is for its owner alone, and holds; gives the command's JSON.
+fn verified(house: &House, file: &Path) -> Result<serde_json::Value> {
+    let mode = std::fs::metadata(file)?.permissions().mode();
+    ensure!(mode & 0o777 == 0o600, "{file:?} has mode {mode:o}");
+    let done = verify(house, file)?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    Ok(serde_json::from_slice(&done.stdout)?)
+}
+
+fn verify(house: &House, file: &Path) -> Result<Output> {
+    let file = file.to_str().context("no text")?;
+    // In the namespace of nobody's LAN: there is nothing to ask.
+    let bitmesh = Program::True.path()?;
+    let words = [bitmesh.to_str().context("no text")?, "receipt", "verify", file, "--json"];
+    house.lab.internet.enter(|| Ok(Command::new(words[0]).args(&words[1..]).output()?))
+}
+
+#[test]
+fn both_hold_a_receipt_that_both_signed_and_anybody_can_check_it_offline() -> Result<()> {
+    let mut house = House::new(288)?;
+    let channel = house.connect()?;
+    house.download(Load::of(DOWNLOAD_BYTES))?.finish()?;
+    let closed = house.payer.close()?;
+    let own = house.payer.state().join(format!("receipt-{channel}.json"));
+    let theirs = house.payer.folder().join("theirs.json");
+    let file = theirs.to_str().context("no text")?;
+    let saved = house.agent.command(&["receipt", "save", &channel, file])?;
+    ensure!(saved.status.success(), "{}", String::from_utf8_lossy(&saved.stderr));
+    let receipt = verified(&house, &own)?;
+    ensure!(receipt == verified(&house, &theirs)?, "two receipts");
+    let same = std::fs::read(&own)? == std::fs::read(&theirs)?;
+    ensure!(same, "the same, to the byte");
+    ensure!(receipt["close_txid"] == closed["txid"], "{receipt}");
+    let charged = receipt["charged_msat"].as_u64().context("no charge")?;
+    ensure!(charged.div_ceil(1_000) == house.charged_sat()?, "{receipt}");
+    ensure!(receipt["downlink_bytes"] == house.agent.account(house.bob())?["downlink_bytes"]);
+    settles(&house, &closed)?;
+    // A receipt that somebody changed is none.
+    let text = std::fs::read_to_string(&own)?;
+    let bytes = receipt["downlink_bytes"].to_string();
+    std::fs::write(&theirs, text.replace(&bytes, &format!("1{bytes}")))?;
+    let done = verify(&house, &theirs)?;
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    ensure!(!done.status.success() && said.contains("proves nothing"), "{said}");
+    Ok(())
 }
 
 /// `lan0`'s, made from its MAC address (RFC 4291, appendix A).

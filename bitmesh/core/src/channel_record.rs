@@ -4,9 +4,10 @@
 //! newest update: rows don't grow with updates.
 
 use bitcoin::{Amount, OutPoint, Transaction, Txid};
+use serde::{Deserialize, Serialize};
 
 use crate::channel::WIRE_SIGNATURE_BYTES;
-use crate::channel::message::{Agreement, MessageSignature};
+use crate::channel::message::{Agreement, MessageSignature, Receipt};
 use crate::units::{MilliSat, Units};
 use crate::wire::ChannelId;
 
@@ -37,6 +38,9 @@ pub struct ChannelState {
     pub phase: ChannelPhase,
     /// What was charged, from the moment on when it takes no update any more.
     pub frozen: Option<Frozen>,
+    /// What both sides signed of the session, if the payer did. It counts when its close is in a
+    /// block.
+    pub receipt: Option<Countersigned>,
     /// The newest close that was built, durable before it is broadcast.
     pub close: Option<CloseTx>,
     /// The confirmed transaction that spent it.
@@ -102,6 +106,18 @@ pub enum SpendKind {
     Refund,
     /// In some other way.
     Other,
+}
+
+/// A receipt with both signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Countersigned {
+    /// The end state of the session.
+    pub receipt: Receipt,
+    /// By the gateway's session key.
+    pub payee_signature: MessageSignature,
+    /// By the payer's session key.
+    pub payer_signature: MessageSignature,
 }
 
 /// A close that was built.

@@ -24,8 +24,8 @@ pub mod wire;
 
 pub use bitmesh_common::abi::Mac;
 pub use channel_record::{
-    ChannelEnd, ChannelPhase, ChannelState, ChannelUpdate, CloseTx, Frozen, Funding, Meter,
-    SpendKind,
+    ChannelEnd, ChannelPhase, ChannelState, ChannelUpdate, CloseTx, Countersigned, Frozen, Funding,
+    Meter, SpendKind,
 };
 pub use gateway::channels::{
     ChannelAnswer, ChannelCommand, ChannelInput, ChannelLine, ChannelPolicy, ChannelResult,

@@ -4,6 +4,7 @@
 //! fields are refused, and every list and string has a limit.
 
 mod bid;
+mod closing;
 mod text;
 
 use std::fmt;
@@ -15,13 +16,14 @@ use crate::channel::message::{
     Agreement, Challenge, CloseRequest, MessageSignature, Offer, Receipt,
 };
 use crate::channel::{
-    MAX_RAW_TX_BYTES, OutputScript, PayerKeyPathSignature, PublicKey, PublicNonce, Settlement,
-    SpendPath, Update, UpdateError,
+    MAX_RAW_TX_BYTES, OutputScript, PublicKey, PublicNonce, Settlement, SpendPath, Update,
+    UpdateError,
 };
 use crate::tariff::Tariff;
 use crate::units::MilliSat;
 
 pub use self::bid::{BidAnswer, BidRequest, BidVerdict};
+pub use self::closing::{CloseCompletion, CloseHalf, ReceiptError, SignedReceipt};
 pub use self::text::{ChannelId, RawTx, UpdateSignature, WireError};
 
 /// The longest body of any request but that of a funding, in bytes.
@@ -267,16 +269,9 @@ pub struct CloseOffer {
     pub plan: PlanBody,
     /// For the key path: the gateway's nonce. It signs once; the next offer has another.
     pub nonce: Option<PublicNonce>,
-}
-
-/// The payer's half of the signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum CloseCompletion {
-    /// By the key path: nonce and partial signature (BIP 327).
-    KeyPath(PayerKeyPathSignature),
-    /// By the pay leaf: 64 bytes (BIP 340), SIGHASH_DEFAULT.
-    PayLeaf(MessageSignature),
+    /// The end state of the session, for both to sign. The close's txid is known already: no
+    /// signature is part of it (BIP 141).
+    pub receipt: Receipt,
 }
 
 /// The close is on the gateway's disk and handed to its node.

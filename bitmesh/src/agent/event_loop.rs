@@ -284,6 +284,10 @@ impl EventLoop {
                 drop(answer.send(self.channel_rows()));
                 return Ok(());
             }
+            Request::Receipt { channel } => {
+                drop(answer.send(self.receipt(channel)));
+                return Ok(());
+            }
             Request::Close { channel } => self.close_channels(channel, answer),
         };
         self.gateway.handle_input(now(), input);

@@ -132,6 +132,14 @@ impl EventLoop {
         Response::Channels { channels: lines.iter().map(row_of).collect() }
     }
 
+    /// What both sides signed at the end of a channel.
+    pub(super) fn receipt(&self, channel: ChannelId) -> Response {
+        let none = "there is no receipt of this channel: it was not closed together, or the payer \
+                    did not sign one: see `bitmesh channels`";
+        let receipt = self.gateway.receipt(channel).map(Box::new);
+        receipt.map_or_else(|| Response::refused(none), Response::Receipt)
+    }
+
     /// Channels that are not over.
     pub(super) fn live_channels(&self) -> u64 {
         self.gateway.channels().iter().filter(|line| !is_over(line)).count() as u64

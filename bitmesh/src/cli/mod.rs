@@ -13,6 +13,7 @@ mod human;
 mod interrupt;
 mod node;
 mod output;
+mod receipt;
 mod refund;
 mod status;
 mod stop;
@@ -53,6 +54,7 @@ enum Command {
     Close(close::Close),
     Connect(Box<connect::Connect>),
     Refund(refund::Refund),
+    Receipt(receipt::Receipt),
     Doctor(doctor::Doctor),
     Teardown(teardown::Teardown),
 }
@@ -82,6 +84,7 @@ fn run(command: Command, object: &'static [u8]) -> Result<(), Failure> {
         Command::Close(close) => close.run(),
         Command::Connect(connect) => connect.run(object),
         Command::Refund(refund) => refund.run(),
+        Command::Receipt(receipt) => receipt.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Teardown(teardown) => teardown.run(object),
     }

@@ -1,7 +1,7 @@
 //! What is asked and answered.
 
 use bitcoin::{OutPoint, Txid};
-use bitmesh_core::wire::{ChannelId, ChannelWord};
+use bitmesh_core::wire::{ChannelId, ChannelWord, SignedReceipt};
 use serde::{Deserialize, Serialize};
 
 use crate::mac::{CreditIdText, MacText};
@@ -33,6 +33,11 @@ pub enum Request {
     Accounts {},
     /// List the channels.
     Channels {},
+    /// Give the receipt of a channel.
+    Receipt {
+        /// Which one.
+        channel: ChannelId,
+    },
     /// Close a channel.
     Close {
         /// Which one; all that can be closed if there is none.
@@ -75,6 +80,8 @@ pub enum Response {
         /// One line each, those that are over at the end.
         channels: Vec<ChannelRow>,
     },
+    /// What both sides signed.
+    Receipt(Box<SignedReceipt>),
     /// These channels are being closed.
     Closing {
         /// Which.

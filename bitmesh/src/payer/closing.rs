@@ -5,8 +5,10 @@ use std::time::Duration;
 use bitcoin::Transaction;
 use bitmesh_core::channel::message::{Agreement, CloseRequest, Message as _};
 use bitmesh_core::channel::{Count, NonceSeed, PayerClosing, Role, SpendPath};
-use bitmesh_core::payer::{check_closed, check_plan, check_receipt};
-use bitmesh_core::wire::{ChannelView, ChannelWord, CloseBody, CloseCompletion, Closed, RawTx};
+use bitmesh_core::payer::{check_closed, check_plan, check_receipt, signed_receipt};
+use bitmesh_core::wire::{
+    ChannelView, ChannelWord, CloseBody, CloseCompletion, CloseHalf, Closed, RawTx,
+};
 
 use super::connect::{Agent, TRIES, id_of};
 use super::error::PayerError;
@@ -77,10 +79,17 @@ impl Agent<'_> {
             .nonce
             .ok_or_else(|| HttpError::Nonsense("its offer to close has no nonce".to_owned()))?;
         let half = closing.sign_key_path(&plan, count, &nonce, NonceSeed::new(random()?))?;
-        let closed = self.setup.gateway.complete(channel, &CloseCompletion::KeyPath(half))?;
+        let good =
+            check_receipt(&plan, &agreement, &offer.receipt).map_err(|e| self.warn(e)).is_ok();
+        let receipt_signature = good.then(|| offer.receipt.sign(&session));
+        let completion = CloseCompletion { half: CloseHalf::KeyPath(half), receipt_signature };
+        let closed = self.setup.gateway.complete(channel, &completion)?;
         let tx = check_closed(&plan, &closed)?;
-        if let Err(error) = check_receipt(&plan, &agreement, &closed) {
-            self.warn(error);
+        if let Some(own) = receipt_signature {
+            match signed_receipt(&agreement, &offer.receipt, own, &closed) {
+                Ok(signed) => self.state.save_receipt(channel, &signed)?,
+                Err(error) => self.warn(error),
+            }
         }
         self.closed(record, &agreement, &closed, &tx)
     }

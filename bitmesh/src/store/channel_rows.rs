@@ -5,8 +5,8 @@ use bitcoin::{Amount, OutPoint, Transaction, Txid};
 use bitmesh_core::channel::message::{Agreement, MessageSignature};
 use bitmesh_core::wire::ChannelId;
 use bitmesh_core::{
-    ChannelEnd, ChannelPhase, ChannelState, ChannelUpdate, CloseTx, Frozen, Funding, Meter,
-    SpendKind, Units,
+    ChannelEnd, ChannelPhase, ChannelState, ChannelUpdate, CloseTx, Countersigned, Frozen, Funding,
+    Meter, SpendKind, Units,
 };
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
@@ -23,7 +23,7 @@ const PUT_CHANNEL: &str = "
         :payer_signature, :confirmations, :opened_height, :opened_unix_s, :phase,
         :funding_outpoint, :capacity, :funding_height, :charged, :uplink, :downlink, :time,
         :frozen_height, :close_kind, :close_tx, :close_height, :end_kind, :end_txid, :end_height,
-        :end_buried, :end_payout, :end_change, :end_fee, :end_returned, :end_payer_fee)
+        :end_buried, :end_payout, :end_change, :end_fee, :end_returned, :end_payer_fee, :receipt)
     ON CONFLICT (id) DO UPDATE SET
         revision = excluded.revision, payer_signature = excluded.payer_signature,
         phase = excluded.phase, funding_outpoint = excluded.funding_outpoint,
@@ -37,7 +37,7 @@ const PUT_CHANNEL: &str = "
         end_height = excluded.end_height, end_buried = excluded.end_buried,
         end_payout_sat = excluded.end_payout_sat, end_change_sat = excluded.end_change_sat,
         end_fee_sat = excluded.end_fee_sat, end_returned_sat = excluded.end_returned_sat,
-        end_payer_fee_sat = excluded.end_payer_fee_sat
+        end_payer_fee_sat = excluded.end_payer_fee_sat, receipt = excluded.receipt
     WHERE excluded.revision >= revision";
 
 const PUT_UPDATE: &str = "
@@ -61,6 +61,8 @@ pub(super) fn forget(db: &Connection, id: ChannelId) -> rusqlite::Result<()> {
 pub(super) fn write_channel(db: &Connection, state: &ChannelState) -> rusqlite::Result<()> {
     let agreement = serde_json::to_string(&state.agreement)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let receipt = state.receipt.as_ref().map(serde_json::to_string).transpose();
+    let receipt = receipt.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let (funding, frozen) = (state.funding, state.frozen);
     let (close, end) = (state.close.as_ref(), state.end);
     let sat = |amount: fn(&ChannelEnd) -> Amount| end.as_ref().map(|e| Stored(amount(e).to_sat()));
@@ -95,6 +97,7 @@ pub(super) fn write_channel(db: &Connection, state: &ChannelState) -> rusqlite::
         ":end_fee": sat(|end| end.fee),
         ":end_returned": sat(|end| end.returned),
         ":end_payer_fee": sat(|end| end.payer_fee),
+        ":receipt": receipt,
     };
     db.prepare_cached(PUT_CHANNEL)?.execute(parameters).map(drop)
 }
@@ -132,6 +135,7 @@ pub(super) fn channel(row: &Row<'_>) -> rusqlite::Result<ChannelState> {
         funding: funding(row)?,
         phase: phase(row)?,
         frozen: frozen(row)?,
+        receipt: receipt(row)?,
         close: close(row)?,
         end: end(row)?,
     })
@@ -153,6 +157,11 @@ pub(super) fn update(row: &Row<'_>) -> rusqlite::Result<ChannelUpdate> {
 fn agreement(row: &Row<'_>) -> rusqlite::Result<Agreement> {
     let text: String = row.get("agreement")?;
     serde_json::from_str(&text).map_err(|error| unreadable(row, "agreement", error))
+}
+
+fn receipt(row: &Row<'_>) -> rusqlite::Result<Option<Countersigned>> {
+    let Some(text) = row.get::<_, Option<String>>("receipt")? else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).map_err(|error| unreadable(row, "receipt", error))
 }
 
 fn funding(row: &Row<'_>) -> rusqlite::Result<Option<Funding>> {

@@ -238,7 +238,7 @@ fn a_database_of_a_newer_version_is_refused_untouched() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{} was written by a newer bitmesh (version 5, this one knows up to 4): run that one",
+            "{} was written by a newer bitmesh (version 6, this one knows up to 5): run that one",
             path.display()
         )
     );

@@ -12,10 +12,11 @@ use bitmesh_core::channel::{
     ChannelSecret, CooperativePlan, Count, NonceSeed, Opened, Payer, PayerClosing, Role, Seed,
     SessionSecret, SpendPath,
 };
+use bitmesh_core::payer::check_receipt;
 use bitmesh_core::wire::{
-    ChallengeResponse, ChannelId, ChannelView, ChannelWord, CloseBody, CloseCompletion, CloseOffer,
-    Closed, FundingRequest, OpenRequest, OpenResponse, RawTx, SignedOffer, UpdateAccepted,
-    UpdateBody,
+    ChallengeResponse, ChannelId, ChannelView, ChannelWord, CloseBody, CloseCompletion, CloseHalf,
+    CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, RawTx, SignedOffer,
+    UpdateAccepted, UpdateBody,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -303,7 +304,7 @@ impl<'a> Customer<'a> {
     ///
     /// Fails if the gateway refuses, or its numbers, its transaction or its receipt differ.
     pub fn close(mut self, path: SpendPath) -> Result<Closed> {
-        let CloseOffer { plan: numbers, nonce } = self.ask_to_close(path)?;
+        let CloseOffer { plan: numbers, nonce, receipt } = self.ask_to_close(path)?;
         let closing: PayerClosing = self.payer.take().context("not funded")?.close();
         let plan = CooperativePlan::new(
             closing.channel(),
@@ -314,21 +315,24 @@ impl<'a> Customer<'a> {
         let settlement = plan.settlement();
         ensure!(settlement.payout.to_sat() == numbers.payout_sat, "{numbers:?}");
         ensure!(settlement.change.to_sat() == numbers.change_sat, "{numbers:?}");
-        let completion = match path {
+        check_receipt(&plan, &self.agreement, &receipt)?;
+        let receipt_signature = Some(receipt.sign(&self.session));
+        let half = match path {
             SpendPath::KeyPath => {
                 let (seed, nonce) = (NonceSeed::new([9; 32]), nonce.context("no nonce")?);
                 let signed = closing.sign_key_path(&plan, &ANY, &nonce, seed)?;
-                CloseCompletion::KeyPath(signed)
+                CloseHalf::KeyPath(signed)
             }
             SpendPath::PayLeaf => {
                 let signed = closing.sign_pay_leaf(&plan, &ANY)?;
-                CloseCompletion::PayLeaf(MessageSignature(signed))
+                CloseHalf::PayLeaf(MessageSignature(signed))
             }
         };
+        let completion = CloseCompletion { half, receipt_signature };
         let closed: Closed = self.post("/close/complete", &completion)?.json()?;
         let key = &self.agreement.payee_session_key;
         closed.receipt.verify(key, &closed.receipt_signature)?;
-        ensure!(closed.receipt.agreement == self.agreement.digest(), "another agreement");
+        ensure!(closed.receipt == receipt, "another receipt: {closed:?}");
         ensure!(closed.settled_sat == numbers.payout_sat, "{closed:?}");
         ensure!(closed.returned_sat == numbers.change_sat, "{closed:?}");
         Ok(closed)

@@ -320,7 +320,7 @@ impl Message for CloseRequest {
 }
 
 /// The end state of a session. Signed with both session keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipt {
     /// Digest of the agreement.

@@ -3,9 +3,9 @@
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::{Amount, Transaction};
 
-use crate::channel::message::{Agreement, Message};
+use crate::channel::message::{Agreement, Message as _, MessageSignature, Receipt};
 use crate::channel::{CloseError, CooperativePlan, Funded};
-use crate::wire::{Closed, PlanBody};
+use crate::wire::{Closed, PlanBody, SignedReceipt};
 
 /// Why the gateway's word on a close does not count.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,23 +61,44 @@ pub fn check_closed(plan: &CooperativePlan, closed: &Closed) -> Result<Transacti
     if same { Ok(tx) } else { Err(ClosedRefused::OtherTransaction) }
 }
 
-/// Compares the gateway's receipt with the close.
+/// Compares a receipt that the payer is to sign with the close that it signs.
 ///
 /// # Errors
 ///
-/// [`ClosedRefused::Receipt`]; the close stands all the same.
+/// [`ClosedRefused::Receipt`]; the close can be signed all the same.
 pub fn check_receipt(
     plan: &CooperativePlan,
     agreement: &Agreement,
-    closed: &Closed,
+    receipt: &Receipt,
 ) -> Result<(), ClosedRefused> {
-    let (receipt, settlement) = (&closed.receipt, plan.settlement());
+    let settlement = plan.settlement();
     let fits = receipt.agreement == agreement.digest()
         && receipt.outpoint == plan.outpoint()
-        && receipt.close_txid == closed.txid
+        && receipt.close_txid == plan.unsigned().compute_txid()
+        && Amount::from_sat(receipt.charged_msat.0.div_ceil(1_000)) == plan.charges()
         && receipt.settled == settlement.payout
         && receipt.returned == settlement.change
         && receipt.fee == settlement.fee;
-    let signed = receipt.verify(&agreement.payee_session_key, &closed.receipt_signature);
-    if fits && signed.is_ok() { Ok(()) } else { Err(ClosedRefused::Receipt) }
+    if fits { Ok(()) } else { Err(ClosedRefused::Receipt) }
+}
+
+/// The receipt of both, once the gateway has signed it, too.
+///
+/// # Errors
+///
+/// [`ClosedRefused::Receipt`] if it signed another, or not at all; the close stands all the same.
+pub fn signed_receipt(
+    agreement: &Agreement,
+    offered: &Receipt,
+    payer_signature: MessageSignature,
+    closed: &Closed,
+) -> Result<SignedReceipt, ClosedRefused> {
+    let signed = SignedReceipt {
+        agreement: agreement.clone(),
+        receipt: closed.receipt,
+        payee_signature: closed.receipt_signature,
+        payer_signature,
+    };
+    let good = closed.receipt == *offered && signed.verify().is_ok();
+    if good { Ok(signed) } else { Err(ClosedRefused::Receipt) }
 }

@@ -18,7 +18,7 @@ mod used;
 mod view;
 
 pub use bidding::{Bargaining, BidRefused, MAX_BIDS};
-pub use closing::{ClosedRefused, check_closed, check_plan, check_receipt};
+pub use closing::{ClosedRefused, check_closed, check_plan, check_receipt, signed_receipt};
 pub use limits::{Accepted, Limits, OfferRefused};
 pub use opening::{OpenRefused, OwnSide};
 pub use pace::{MAX_STEP_PART, STEP_TIME, min_step};

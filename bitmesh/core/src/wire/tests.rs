@@ -57,10 +57,18 @@ fn an_unknown_field_is_refused() {
 
 #[test]
 fn a_completion_says_which_path_it_signs() {
-    let leaf = CloseCompletion::PayLeaf(MessageSignature([7; 64]));
+    let half = CloseHalf::PayLeaf(MessageSignature([7; 64]));
+    let leaf = CloseCompletion { half, receipt_signature: None };
     let text = to_value(leaf).unwrap();
     assert_eq!(text, json!({ "pay_leaf": "07".repeat(64) }));
     assert_eq!(from_value::<CloseCompletion>(text).unwrap(), leaf);
+    let receipt_signature = Some(MessageSignature([8; 64]));
+    let text = to_value(CloseCompletion { half, receipt_signature }).unwrap();
+    let both = json!({ "pay_leaf": "07".repeat(64), "receipt_signature": "08".repeat(64) });
+    assert_eq!(text, both);
+    for neither in [json!({}), json!({ "receipt_signature": "08".repeat(64) })] {
+        assert!(from_value::<CloseCompletion>(neither).is_err());
+    }
 }
 
 #[test]

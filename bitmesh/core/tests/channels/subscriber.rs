@@ -7,8 +7,9 @@ use bitmesh_core::channel::message::{Challenge, CloseRequest, Message as _};
 use bitmesh_core::channel::{
     CooperativePlan, Count, Funded, NonceSeed, Opened, Payer, Role, Seed, SpendPath,
 };
+use bitmesh_core::payer::check_receipt;
 use bitmesh_core::wire::{
-    ApiError, ChannelId, CloseBody, CloseCompletion, CloseOffer, Closed, FundingRequest,
+    ApiError, ChannelId, CloseBody, CloseCompletion, CloseHalf, CloseOffer, Closed, FundingRequest,
     OpenRequest, OpenResponse, RawTx, UpdateBody,
 };
 use bitmesh_core::{ChannelAnswer, ChannelInput, ChannelResult, Mac, MilliSat, Tariff};
@@ -261,16 +262,20 @@ impl World {
         assert_eq!(built.settlement().payout.to_sat(), plan.payout_sat, "as it was said");
         assert_eq!(built.settlement().change.to_sat(), plan.change_sat, "as it was said");
         let closing = Payer::new(funded, secret, newest).unwrap().close();
-        match offer.nonce {
+        let half = match offer.nonce {
             Some(nonce) => {
                 let signed = closing.sign_key_path(&built, &PLENTY, &nonce, seed);
-                CloseCompletion::KeyPath(signed.expect("signed"))
+                CloseHalf::KeyPath(signed.expect("signed"))
             }
             None => {
                 let signed = closing.sign_pay_leaf(&built, &PLENTY).expect("signed");
-                CloseCompletion::PayLeaf(bitmesh_core::channel::message::MessageSignature(signed))
+                CloseHalf::PayLeaf(bitmesh_core::channel::message::MessageSignature(signed))
             }
-        }
+        };
+        check_receipt(&built, &own.answer.agreement, &offer.receipt).expect("of this close");
+        let session = me.seed.session_secret(Network::Regtest, Role::Payer, own.index).unwrap();
+        let receipt_signature = Some(offer.receipt.sign(&session));
+        CloseCompletion { half, receipt_signature }
     }
 
     pub fn complete(&mut self, who: usize, completion: CloseCompletion) -> Heard<Closed> {

@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bitmesh_core::channel::{MAX_KEY_INDEX, Seed};
+use bitmesh_core::wire::{ChannelId, SignedReceipt};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use self::disk::Disk;
@@ -186,6 +187,25 @@ impl State {
         let mut json = json.map_err(|error| record.damaged(&error.to_string()))?;
         json.push(b'\n');
         let saved = self.disk.replace(&record.file(), &json);
+        saved.map_err(|error| self.failed(error))
+    }
+
+    /// Makes the receipt of a channel durable, as `receipt-CHANNEL.json`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::save`].
+    pub fn save_receipt(
+        &mut self,
+        channel: ChannelId,
+        receipt: &SignedReceipt,
+    ) -> Result<(), StateError> {
+        let mut json = serde_json::to_vec_pretty(receipt).map_err(|error| {
+            let what = format!("its receipt: {error}");
+            StateError::Damaged { file: channel.to_string(), what }
+        })?;
+        json.push(b'\n');
+        let saved = self.disk.replace(&format!("receipt-{channel}.json"), &json);
         saved.map_err(|error| self.failed(error))
     }
 

@@ -13,8 +13,8 @@ use bitmesh_core::channel::{
 use bitmesh_core::payer::Used;
 use bitmesh_core::wire::{
     ApiError, ChallengeResponse, ChannelId, ChannelView, ChannelWord, CloseBody, CloseCompletion,
-    CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, PlanBody, RawTx, SignedOffer,
-    UpdateAccepted, UpdateBody,
+    CloseHalf, CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, PlanBody, RawTx,
+    SignedOffer, UpdateAccepted, UpdateBody,
 };
 use bitmesh_core::{Mac, MilliSat, Tariff};
 
@@ -321,7 +321,7 @@ impl Book {
         id: ChannelId,
         body: &CloseBody,
     ) -> Result<CloseOffer, ApiError> {
-        let (charged, lie) = (self.charged(), self.lie);
+        let (charged, lie, passed) = (self.charged(), self.lie, self.passed);
         let channel = self.channel(id)?;
         let key = channel.agreement.payer_session_key;
         body.request
@@ -341,6 +341,7 @@ impl Book {
         let fee = Amount::from_sat(CLOSE_FEE);
         let plan = CooperativePlan::new(closing.channel(), SpendPath::KeyPath, charges, fee);
         let plan = plan.map_err(|error| ApiError::new("plan", error))?;
+        let receipt = channel.receipt(passed, charged, &plan);
         let mut numbers = PlanBody::new(SpendPath::KeyPath, charges.to_sat(), plan.settlement());
         if lie == Lie::Payout {
             numbers.payout_sat += 100;
@@ -352,13 +353,14 @@ impl Book {
                     .unwrap(),
                 NonceSeed::new([5; 32]),
             );
-            return Ok(CloseOffer { plan: numbers, nonce: nonce.ok().map(|n| n.nonce()) });
+            let nonce = nonce.ok().map(|n| n.nonce());
+            return Ok(CloseOffer { plan: numbers, nonce, receipt });
         }
         let entropy = [channel.challenge[0]; 32];
         let signing = closing.start_key_path(plan, NonceSeed::new(entropy)).unwrap();
         let nonce = Some(signing.nonce());
         channel.signing = Some(signing);
-        Ok(CloseOffer { plan: numbers, nonce })
+        Ok(CloseOffer { plan: numbers, nonce, receipt })
     }
 
     pub(super) fn complete(
@@ -368,13 +370,12 @@ impl Book {
     ) -> Result<Closed, ApiError> {
         let (lie, passed, charged_msat) = (self.lie, self.passed, self.charged());
         let channel = self.channel(id)?;
-        let CloseCompletion::KeyPath(half) = body else { panic!("another path") };
+        let CloseHalf::KeyPath(half) = &body.half else { panic!("another path") };
         let signing = channel.signing.take();
         let signing = signing.ok_or_else(|| ApiError::new("no_close_offer", "none"))?;
         let Side::Closing(closing) = &channel.side else { panic!("not closing") };
-        let settlement = signing.plan().settlement();
-        let credited = closing.credit();
-        let outpoint = closing.channel().outpoint();
+        let plan = signing.plan().clone();
+        let settlement = plan.settlement();
         let mut tx = signing.complete(closing, half).map_err(|e| ApiError::new("forged", e))?;
         let mut txid = tx.compute_txid();
         if lie == Lie::ClosedTxid {
@@ -383,19 +384,8 @@ impl Book {
         if lie == Lie::ClosedWitness {
             tx.input[0].witness = bitcoin::Witness::from_slice(&[[7; 64]]);
         }
-        let receipt = Receipt {
-            agreement: channel.agreement.digest(),
-            outpoint,
-            uplink_bytes: 0,
-            downlink_bytes: passed.downlink_bytes,
-            time_ms: 0,
-            charged_msat,
-            credited,
-            settled: settlement.payout,
-            returned: settlement.change,
-            fee: settlement.fee,
-            close_txid: txid,
-        };
+        let mut receipt = channel.receipt(passed, charged_msat, &plan);
+        receipt.close_txid = txid;
         let session = seed().session_secret(Network::Regtest, Role::Payee, channel.index).unwrap();
         let mut receipt_signature = receipt.sign(&session);
         if lie == Lie::Receipt {
@@ -416,6 +406,25 @@ impl Book {
 }
 
 impl Channel {
+    /// What both sides are to sign of the session.
+    fn receipt(&self, passed: Tally, charged_msat: MilliSat, plan: &CooperativePlan) -> Receipt {
+        let Side::Closing(closing) = &self.side else { panic!("not closing") };
+        let settlement = plan.settlement();
+        Receipt {
+            agreement: self.agreement.digest(),
+            outpoint: closing.channel().outpoint(),
+            uplink_bytes: 0,
+            downlink_bytes: passed.downlink_bytes,
+            time_ms: 0,
+            charged_msat,
+            credited: closing.credit(),
+            settled: settlement.payout,
+            returned: settlement.change,
+            fee: settlement.fee,
+            close_txid: plan.unsigned().compute_txid(),
+        }
+    }
+
     /// The chain has a funding.
     pub(super) fn seen(&mut self, outpoint: OutPoint, capacity: Amount) {
         if !matches!(self.side, Side::None) {

@@ -4,11 +4,11 @@ use bitcoin::absolute::LockTime;
 use bitcoin::hashes::{Hash as _, sha256};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Network, OutPoint, ScriptBuf, Transaction, TxIn, Txid};
-use bitmesh_core::channel::message::{Agreement, Message as _, MessageSignature};
+use bitmesh_core::channel::message::{Agreement, Message as _, MessageSignature, Receipt};
 use bitmesh_core::channel::{OutputScript, Role, Seed, Terms};
 use bitmesh_core::{
-    BatchId, ChannelEnd, ChannelPhase, ChannelState, ChannelUpdate, CloseTx, Frozen, Funding,
-    Meter, Record, SpendKind, Tariff, Units,
+    BatchId, ChannelEnd, ChannelPhase, ChannelState, ChannelUpdate, CloseTx, Countersigned, Frozen,
+    Funding, Meter, MilliSat, Record, SpendKind, Tariff, Units,
 };
 
 use super::{Durable, mac, write};
@@ -30,6 +30,7 @@ pub fn channel(who: u8, revision: u64) -> ChannelState {
         funding: None,
         phase: ChannelPhase::Live,
         frozen: None,
+        receipt: None,
         close: None,
         end: None,
     }
@@ -45,7 +46,22 @@ pub fn ended_channel(who: u8, revision: u64, number: u64) -> ChannelState {
         output: Vec::new(),
     };
     let sat = Amount::from_sat(number);
+    let receipt = Receipt {
+        agreement: agreement(who).digest(),
+        outpoint: outpoint(),
+        uplink_bytes: number,
+        downlink_bytes: 1,
+        time_ms: 2,
+        charged_msat: MilliSat(3),
+        credited: sat,
+        settled: sat,
+        returned: Amount::ZERO,
+        fee: sat,
+        close_txid: tx.compute_txid(),
+    };
+    let [payee_signature, payer_signature] = [9, 10].map(|byte| MessageSignature([byte; 64]));
     ChannelState {
+        receipt: Some(Countersigned { receipt, payee_signature, payer_signature }),
         payer_signature: Some(MessageSignature([8; 64])),
         funding: Some(Funding { outpoint: outpoint(), capacity: sat, height: Some(u32::MAX) }),
         phase: ChannelPhase::Ended,

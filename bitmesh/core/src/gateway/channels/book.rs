@@ -150,6 +150,15 @@ pub(super) enum Signing {
     PayLeaf(Box<CooperativePlan>),
 }
 
+impl Signing {
+    pub(super) fn plan(&self) -> &CooperativePlan {
+        match self {
+            Self::KeyPath(signing) => signing.plan(),
+            Self::PayLeaf(plan) => plan,
+        }
+    }
+}
+
 impl Channels {
     pub(in crate::gateway) fn new(now: BootTime) -> Self {
         let chain =

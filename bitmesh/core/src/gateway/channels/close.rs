@@ -3,25 +3,26 @@
 
 use std::time::Duration;
 
-use bitcoin::Amount;
 use bitcoin::hashes::{Hash as _, HashEngine as _, sha256};
+use bitcoin::{Amount, Txid};
 
 use super::book::{Channel, Closer, Side, Signing};
 use super::end::read_spend;
 use super::refusal::Refused;
 use super::{ChannelAnswer, Entropy, UNKNOWN_HEIGHT};
-use crate::channel::message::{Challenge, Message as _, Receipt};
+use crate::channel::message::{Challenge, Message as _, MessageSignature, Receipt};
 use crate::channel::{
-    CloseError, CooperativePlan, NonceSeed, PayeeClosing, Role, SpendPath, fee_for,
+    CloseError, CooperativePlan, NonceSeed, PayeeClosing, Role, Seed, SessionSecret, Settlement,
+    SpendPath, fee_for,
 };
-use crate::channel_record::{ChannelPhase, CloseTx, Frozen, Meter, SpendKind};
+use crate::channel_record::{ChannelPhase, CloseTx, Countersigned, Frozen, Meter, SpendKind};
 use crate::gateway::Gateway;
 use crate::gateway::change::{Asker, Change, Goal};
 use crate::io::RequestId;
 use crate::units::Units;
 use crate::wire::{
-    ApiError, ChallengeResponse, ChannelId, CloseBody, CloseCompletion, CloseOffer, Closed,
-    PlanBody, RawTx,
+    ApiError, ChallengeResponse, ChannelId, CloseBody, CloseCompletion, CloseHalf, CloseOffer,
+    Closed, PlanBody, RawTx,
 };
 
 /// A challenge is good for this long.
@@ -159,6 +160,7 @@ impl Gateway {
         let Side::Closing(closing) = &channel.side else { return Err(Refused::Unfunded.into()) };
         let plan = plan_close(closing, path, feerate)?;
         let body = PlanBody::new(path, plan.charges().to_sat(), plan.settlement());
+        let receipt = receipt_of(channel, closing, &plan).ok_or(Refused::Closing)?;
         let (signing, nonce) = match path {
             SpendPath::KeyPath => {
                 let signing = closing.start_key_path(plan, seed)?;
@@ -168,7 +170,7 @@ impl Gateway {
             SpendPath::PayLeaf => (Signing::PayLeaf(Box::new(plan)), None),
         };
         channel.talk.signing = Some(signing);
-        Ok(CloseOffer { plan: body, nonce })
+        Ok(CloseOffer { plan: body, nonce, receipt })
     }
 
     pub(super) fn complete(&mut self, request: RequestId, id: ChannelId, body: &CloseCompletion) {
@@ -187,6 +189,9 @@ impl Gateway {
         body: &CloseCompletion,
     ) -> Result<Option<Closed>, ApiError> {
         let (now, height) = (self.now, self.channels.chain.tip.unwrap_or(UNKNOWN_HEIGHT));
+        let shop = self.channels.shop.as_ref().ok_or(Refused::ChannelsOff)?;
+        let channel = self.channels.all.get(&id).ok_or(Refused::NoChannel)?;
+        let own = session_secret(channel, &shop.policy.seed)?;
         let channel = self.payers_channel(id)?;
         let together = |close: &&CloseTx| close.kind == SpendKind::Together;
         if channel.state.close.as_ref().filter(together).is_some() {
@@ -201,11 +206,16 @@ impl Gateway {
             return Err(Refused::Closing.into());
         }
         let Side::Closing(closing) = &channel.side else { return Err(Refused::Closing.into()) };
-        let tx = match (signing, body) {
-            (Signing::KeyPath(signing), CloseCompletion::KeyPath(payer)) => {
+        let receipt = receipt_of(channel, closing, signing.plan()).ok_or(Refused::Closing)?;
+        let receipt = match &body.receipt_signature {
+            None => None,
+            Some(signature) => Some(countersigned(channel, receipt, signature, &own)?),
+        };
+        let tx = match (signing, &body.half) {
+            (Signing::KeyPath(signing), CloseHalf::KeyPath(payer)) => {
                 signing.complete(closing, payer)?
             }
-            (Signing::PayLeaf(plan), CloseCompletion::PayLeaf(payer)) => {
+            (Signing::PayLeaf(plan), CloseHalf::PayLeaf(payer)) => {
                 closing.complete_pay_leaf(&plan, &payer.0)?
             }
             _ => return Err(CloseError::WrongPath.into()),
@@ -213,7 +223,10 @@ impl Gateway {
         channel.talk.heard = Some(now);
         channel.talk.completer = Some(request);
         let close = CloseTx { kind: SpendKind::Together, tx, height };
-        self.want(id, |state| state.close = Some(close));
+        self.want(id, |state| {
+            state.close = Some(close);
+            state.receipt = receipt;
+        });
         Ok(None)
     }
 
@@ -243,13 +256,9 @@ impl Gateway {
             .ok_or(CloseError::WrongChannel)?;
         let raw = bitcoin::consensus::serialize(&close.tx);
         let raw_tx = RawTx::new(raw).map_err(|error| ApiError::new("too_long", error))?;
-        let receipt = receipt(channel, closing, &end).ok_or(Refused::Closing)?;
-        let network = channel.state.agreement.terms.network;
-        let secret = shop
-            .policy
-            .seed
-            .session_secret(network, Role::Payee, channel.state.index)
-            .map_err(CloseError::from)?;
+        let settlement = Settlement { payout: end.payout, change: end.change, fee: end.fee };
+        let receipt = receipt(channel, closing, settlement, end.txid).ok_or(Refused::Closing)?;
+        let secret = session_secret(channel, &shop.policy.seed)?;
         Ok(Closed {
             txid,
             raw_tx,
@@ -281,10 +290,39 @@ fn plan_close(
     }
 }
 
+fn session_secret(channel: &Channel, seed: &Seed) -> Result<SessionSecret, ApiError> {
+    let network = channel.state.agreement.terms.network;
+    let secret = seed.session_secret(network, Role::Payee, channel.state.index);
+    Ok(secret.map_err(CloseError::from)?)
+}
+
+/// The receipt with both signatures, if the payer's is one.
+fn countersigned(
+    channel: &Channel,
+    receipt: Receipt,
+    payer_signature: &MessageSignature,
+    own: &SessionSecret,
+) -> Result<Countersigned, ApiError> {
+    let key = &channel.state.agreement.payer_session_key;
+    receipt.verify(key, payer_signature).map_err(Refused::from)?;
+    let payee_signature = receipt.sign(own);
+    Ok(Countersigned { receipt, payee_signature, payer_signature: *payer_signature })
+}
+
+/// The end state of the session, if this close is made.
+fn receipt_of(
+    channel: &Channel,
+    closing: &PayeeClosing,
+    plan: &CooperativePlan,
+) -> Option<Receipt> {
+    receipt(channel, closing, plan.settlement(), plan.unsigned().compute_txid())
+}
+
 fn receipt(
     channel: &Channel,
     closing: &PayeeClosing,
-    end: &crate::channel_record::ChannelEnd,
+    settlement: Settlement,
+    close_txid: Txid,
 ) -> Option<Receipt> {
     let frozen = channel.state.frozen?;
     let began = channel.newest.as_ref().map_or(frozen.meter, |newest| newest.began);
@@ -298,10 +336,10 @@ fn receipt(
         time_ms: billed_ms(time, channel.state.agreement.tariff.msat_per_minute),
         charged_msat: frozen.charged.ceil(),
         credited,
-        settled: end.payout,
-        returned: end.change,
-        fee: end.fee,
-        close_txid: end.txid,
+        settled: settlement.payout,
+        returned: settlement.change,
+        fee: settlement.fee,
+        close_txid,
     })
 }
 

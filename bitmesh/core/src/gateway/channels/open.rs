@@ -326,6 +326,7 @@ impl Agreed {
             funding: None,
             phase: ChannelPhase::Live,
             frozen: None,
+            receipt: None,
             close: None,
             end: None,
         }

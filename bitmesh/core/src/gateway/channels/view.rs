@@ -5,11 +5,11 @@ use bitmesh_common::abi::Mac;
 use serde::Serialize;
 
 use super::book::Channel;
-use crate::channel_record::{ChannelPhase, SpendKind};
+use crate::channel_record::{ChannelPhase, Countersigned, SpendKind};
 use crate::gateway::Gateway;
 use crate::units::{MilliSat, Units};
 use crate::view::serialize_mac;
-use crate::wire::{ChannelId, ChannelView, ChannelWord, SessionView, UpdateBody};
+use crate::wire::{ChannelId, ChannelView, ChannelWord, SessionView, SignedReceipt, UpdateBody};
 
 /// One channel, for its operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -50,6 +50,15 @@ impl Gateway {
     #[must_use]
     pub fn channels(&self) -> Vec<ChannelLine> {
         self.channels.all.values().map(|channel| self.line(channel)).collect()
+    }
+
+    /// What both sides signed at the end of a channel, if they did.
+    #[must_use]
+    pub fn receipt(&self, id: ChannelId) -> Option<SignedReceipt> {
+        let state = &self.channels.all.get(&id)?.state;
+        let Countersigned { receipt, payee_signature, payer_signature } = state.receipt?;
+        let agreement = state.agreement.clone();
+        Some(SignedReceipt { agreement, receipt, payee_signature, payer_signature })
     }
 
     /// One channel, as its payer sees it.

@@ -1,11 +1,12 @@
 //! Closes of every kind, to the satoshi.
 
 use bitcoin::{Amount, Transaction};
+use bitmesh_core::channel::message::MessageSignature;
 use bitmesh_core::channel::message::{Challenge, Message as _};
 use bitmesh_core::gateway::channels::{
     BUMP_BLOCKS, BURIED_BLOCKS, CHALLENGE_VALID, CLOSE_PATIENCE_BLOCKS, PAYER_THERE,
 };
-use bitmesh_core::wire::{ChannelWord, CloseCompletion};
+use bitmesh_core::wire::{ChannelWord, CloseCompletion, CloseHalf, ReceiptError};
 use bitmesh_core::{ChannelAnswer, ChannelInput, ChannelPhase, Purpose, SpendKind};
 
 use super::*;
@@ -53,6 +54,10 @@ impl World {
         self.mine(blocks).unwrap();
     }
 
+    fn receipt(&self, id: ChannelId) -> Option<bitmesh_core::wire::SignedReceipt> {
+        self.gateway.as_ref().and_then(|gateway| gateway.receipt(id))
+    }
+
     fn fees(&self, tx: &Transaction) -> u64 {
         self.chain.fee(tx).unwrap().to_sat()
     }
@@ -97,6 +102,45 @@ fn closing_together_pays_the_charges_rounded_up_and_returns_the_rest() {
         assert_eq!(account.rounding, MilliSat(211));
         world.check_at_rest().unwrap();
     }
+}
+
+#[test]
+fn both_sign_the_receipt_and_it_is_durable_with_the_close() {
+    let (mut world, id) = paid(BYTES, 5_000);
+    assert!(world.use_bytes(0, 3_456_789));
+    let offer = ok(world.ask_close(0));
+    let completion = world.sign_close(0, &offer);
+    assert_eq!(world.receipt(id), None, "nothing is closed");
+    let closed = ok(world.complete(0, completion));
+    assert_eq!(offer.receipt, closed.receipt);
+    let signed = world.receipt(id).expect("a receipt");
+    assert_eq!(signed.verify(), Ok(()));
+    assert_eq!(signed.receipt, closed.receipt);
+    world.restart();
+    assert_eq!(world.receipt(id), Some(signed.clone()));
+    let mut more = signed.clone();
+    more.receipt.downlink_bytes += 1;
+    assert_eq!(more.verify(), Err(ReceiptError::Payee));
+    let mut cheaper = signed.clone();
+    cheaper.agreement.tariff.downlink_msat_per_mib -= 1;
+    assert_eq!(cheaper.verify(), Err(ReceiptError::OtherAgreement));
+    let mut alone = signed;
+    alone.payer_signature = alone.payee_signature;
+    assert_eq!(alone.verify(), Err(ReceiptError::Payer));
+}
+
+#[test]
+fn a_close_does_not_wait_for_the_payers_signature_of_the_receipt_but_takes_no_forged_one() {
+    let (mut world, id) = paid(BYTES, 5_000);
+    let offer = ok(world.ask_close(0));
+    let completion = world.sign_close(0, &offer);
+    let receipt_signature = Some(MessageSignature([7; 64]));
+    let forged = CloseCompletion { receipt_signature, ..completion };
+    assert_eq!(reason(world.complete(0, forged)), "forged");
+    let offer = ok(world.ask_close(0));
+    let completion = world.sign_close(0, &offer);
+    ok(world.complete(0, CloseCompletion { receipt_signature: None, ..completion }));
+    assert_eq!(world.receipt(id), None);
 }
 
 #[test]
@@ -207,7 +251,8 @@ fn a_signature_over_the_other_path_is_refused() {
     let (mut world, _) = paid(BYTES, 5_000);
     ok(world.ask_close(0));
     let leaf = bitmesh_core::channel::message::MessageSignature([1; 64]);
-    assert_eq!(reason(world.complete(0, CloseCompletion::PayLeaf(leaf))), "wrong_path");
+    let completion = CloseCompletion { half: CloseHalf::PayLeaf(leaf), receipt_signature: None };
+    assert_eq!(reason(world.complete(0, completion)), "wrong_path");
 }
 
 #[test]
