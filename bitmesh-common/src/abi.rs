@@ -6,7 +6,7 @@
 //! reinterpreted.
 
 /// Version of the records in this module.
-pub const ABI_VERSION: u64 = 2;
+pub const ABI_VERSION: u64 = 3;
 
 /// The maps that an agent pins, each under its name.
 pub const MAPS: [&str; 11] = [
@@ -134,8 +134,8 @@ impl V6Address {
 pub struct Meter {
     /// Index of its [`Account`].
     pub slot: u32,
-    /// Always 0.
-    pub zero: u32,
+    /// The low half of the jiffies at which `last_seen_ns` was read: see `pay` in the programs.
+    pub seen_jiffies: u32,
     /// Billed bytes from the subscriber.
     pub uplink_bytes: u64,
     /// Billed packets from the subscriber, as they are on the wire.
@@ -154,7 +154,7 @@ pub struct Meter {
     pub dropped_malformed: u64,
     /// Frames dropped because other CPUs kept changing `spent` (see `gate::MAX_CAS_TRIES`).
     pub dropped_contended: u64,
-    /// CLOCK_BOOTTIME of the last frame that was billed, in ns.
+    /// CLOCK_BOOTTIME of the last frame that was billed, in ns. It may lag by a jiffy, at most 10 ms.
     pub last_seen_ns: u64,
     /// The `prepaid` at which the kernel last said that the balance ran low or out.
     pub announced_prepaid: u64,

@@ -139,16 +139,16 @@ impl<'a> Frame for FrameBytes<'a> {
 }
 
 impl Head for &[u8] {
-    fn byte<const AT: usize>(&self) -> u8 {
-        u8::from_ne_bytes(at::<AT, 1>(self))
+    fn byte<const AT: usize>(&self) -> u64 {
+        u8::from_ne_bytes(at::<AT, 1>(self)).into()
     }
 
-    fn half<const AT: usize>(&self) -> u16 {
-        u16::from_ne_bytes(at::<AT, 2>(self))
+    fn half<const AT: usize>(&self) -> u64 {
+        u16::from_ne_bytes(at::<AT, 2>(self)).into()
     }
 
-    fn word<const AT: usize>(&self) -> u32 {
-        u32::from_ne_bytes(at::<AT, 4>(self))
+    fn word<const AT: usize>(&self) -> u64 {
+        u32::from_ne_bytes(at::<AT, 4>(self)).into()
     }
 
     fn double<const AT: usize>(&self) -> u64 {

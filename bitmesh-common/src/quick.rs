@@ -14,27 +14,34 @@ const V4_HEAD: usize = 34;
 /// Bytes of an Ethernet and an IPv6 header.
 const V6_HEAD: usize = 54;
 const ETHERNET_BYTES: u32 = 14;
-const V4_BYTES: u32 = 20;
-const V6_BYTES: u32 = 40;
-const UDP_BYTES: u32 = 8;
-const TCP_MIN_BYTES: u32 = 20;
+const V4_BYTES: u64 = 20;
+const V6_BYTES: u64 = 40;
+const UDP_BYTES: u64 = 8;
+const TCP_MIN_BYTES: u64 = 20;
+
+const ETHERTYPE_V4: u64 = ethertype::IPV4.to_be() as u64;
+const ETHERTYPE_V6: u64 = ethertype::IPV6.to_be() as u64;
+const TCP: u64 = ip_protocol::TCP as u64;
+const UDP: u64 = ip_protocol::UDP as u64;
+const ICMPV6: u64 = ip_protocol::ICMPV6 as u64;
 
 /// IPv4 with a header of five words (RFC 791 §3.1).
-const V4_PLAIN: u8 = 0x45;
+const V4_PLAIN: u64 = 0x45;
 /// The first octet of IPv4 addresses that are no single station's, and of those above.
-const V4_FIRST_GROUP: u8 = 224;
+const V4_FIRST_GROUP: u64 = 224;
 /// The first octet of IPv6 groups.
-const V6_GROUP: u8 = 0xff;
+const V6_GROUP: u64 = 0xff;
 
 /// The first bytes of a frame, one after the other in memory. Words are as they are there: of the
-/// network's byte order, in the machine's.
+/// network's byte order, in the machine's. All fill a register, so that none must be cleared above
+/// what was loaded.
 pub trait Head: Copy {
     /// The byte at this offset.
-    fn byte<const AT: usize>(&self) -> u8;
+    fn byte<const AT: usize>(&self) -> u64;
     /// The two bytes from this offset on.
-    fn half<const AT: usize>(&self) -> u16;
+    fn half<const AT: usize>(&self) -> u64;
     /// The four bytes from this offset on.
-    fn word<const AT: usize>(&self) -> u32;
+    fn word<const AT: usize>(&self) -> u64;
     /// The eight bytes from this offset on.
     fn double<const AT: usize>(&self) -> u64;
 }
@@ -47,7 +54,7 @@ pub struct Billable {
     /// What it is on the wire.
     pub wire: OnWire,
     /// IANA number of the protocol that it carries.
-    pub protocol: u8,
+    pub protocol: u64,
     /// From whom; not read of a frame that goes out to the LAN.
     pub source: Source,
 }
@@ -56,16 +63,16 @@ pub struct Billable {
 #[inline(always)]
 pub fn uplink<F: Frame>(frame: &F, lan: &Lan) -> Option<Billable> {
     let head = frame.head::<V4_HEAD>()?;
-    let mac = mac::<6, 10, _>(&head);
+    let mac = Mac::from_word(head.double::<6>() & FIRST_SIX);
     let kind = head.half::<12>();
-    if kind == ethertype::IPV4.to_be() {
+    if kind == ETHERTYPE_V4 {
         if head.byte::<30>() >= V4_FIRST_GROUP || holds_v4(lan, head.word::<30>()) {
             return None;
         }
         let (wire, protocol) = (v4(frame, &head)?, head.byte::<23>());
         return Some(Billable { mac, wire, protocol, source: Source::v4(head.word::<26>()) });
     }
-    if kind == ethertype::IPV6.to_be() {
+    if kind == ETHERTYPE_V6 {
         let head = frame.head::<V6_HEAD>()?;
         let destination = [head.double::<38>(), head.double::<46>()];
         if head.byte::<38>() == V6_GROUP || holds_v6(lan, destination) {
@@ -82,13 +89,13 @@ pub fn uplink<F: Frame>(frame: &F, lan: &Lan) -> Option<Billable> {
 #[inline(always)]
 pub fn downlink<F: Frame>(frame: &F) -> Option<Billable> {
     let head = frame.head::<V4_HEAD>()?;
-    let mac = mac::<0, 4, _>(&head);
+    let mac = Mac::from_word(head.word::<0>() | head.half::<4>() << 32);
     let kind = head.half::<12>();
-    if kind == ethertype::IPV4.to_be() {
+    if kind == ETHERTYPE_V4 {
         let (wire, protocol) = (v4(frame, &head)?, head.byte::<23>());
         return Some(Billable { mac, wire, protocol, source: Source::default() });
     }
-    if kind == ethertype::IPV6.to_be() {
+    if kind == ETHERTYPE_V6 {
         let head = frame.head::<V6_HEAD>()?;
         let (wire, protocol) = (v6(frame, &head)?, head.byte::<20>());
         return Some(Billable { mac, wire, protocol, source: Source::default() });
@@ -97,38 +104,36 @@ pub fn downlink<F: Frame>(frame: &F) -> Option<Billable> {
 }
 
 #[inline(always)]
-fn mac<const FIRST: usize, const LAST: usize, H: Head>(head: &H) -> Mac {
-    Mac::from_word(u64::from(head.word::<FIRST>()) | u64::from(head.half::<LAST>()) << 32)
-}
-
-#[inline(always)]
 fn v4<F: Frame>(frame: &F, head: &F::Head) -> Option<OnWire> {
     // Neither a fragment nor more to come (RFC 791 §3.1): ports may be asked for.
-    let whole = head.half::<20>() & 0x3fff_u16.to_be() == 0;
+    let whole = head.half::<20>() & u64::from(0x3fff_u16.to_be()) == 0;
     if head.byte::<14>() != V4_PLAIN || !whole {
         return None;
     }
-    let carried = frame.len().wrapping_sub(ETHERNET_BYTES);
+    let carried = u64::from(frame.len().wrapping_sub(ETHERNET_BYTES));
     if frame.gso_size() != 0 {
         return segments::<V4_SEGMENT, 46, F>(frame, carried, head.byte::<23>(), V4_BYTES);
     }
-    packet(u32::from(u16::from_be(head.half::<16>())), V4_BYTES, carried)
+    packet(u64::from(u16::from_be(head.half::<16>() as u16)), V4_BYTES, carried)
 }
 
 #[inline(always)]
 fn v6<F: Frame>(frame: &F, head: &F::Head) -> Option<OnWire> {
     let next = head.byte::<20>();
     // Neither extension headers, nor what could be anything.
-    let plain = next == ip_protocol::TCP || next == ip_protocol::UDP || next == ip_protocol::ICMPV6;
+    let plain = next == TCP || next == UDP || next == ICMPV6;
     if head.byte::<14>() >> 4 != 6 || !plain {
         return None;
     }
-    let carried = frame.len().wrapping_sub(ETHERNET_BYTES);
+    let carried = u64::from(frame.len().wrapping_sub(ETHERNET_BYTES));
     if frame.gso_size() != 0 {
         return segments::<V6_SEGMENT, 66, F>(frame, carried, next, V6_BYTES);
     }
-    packet(V6_BYTES + u32::from(u16::from_be(head.half::<18>())), V6_BYTES, carried)
+    packet(V6_BYTES + u64::from(u16::from_be(head.half::<18>() as u16)), V6_BYTES, carried)
 }
+
+/// The first six bytes of eight, as a mask of a native-endian word.
+const FIRST_SIX: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
 
 /// Bytes up to the end of a plain TCP header behind IPv4.
 const V4_SEGMENT: usize = 54;
@@ -137,32 +142,32 @@ const V6_SEGMENT: usize = 74;
 
 /// One packet that says how long it is.
 #[inline(always)]
-fn packet(stated: u32, least: u32, carried: u32) -> Option<OnWire> {
+fn packet(stated: u64, least: u64, carried: u64) -> Option<OnWire> {
     if stated < least || stated > carried {
         return None;
     }
-    Some(OnWire { bytes: u64::from(stated), packets: 1 })
+    Some(OnWire { bytes: stated, packets: 1 })
 }
 
 /// A super-packet, if the kernel says how many segments it stands for.
 #[inline(always)]
 fn segments<const NEEDED: usize, const DATA_OFFSET_AT: usize, F: Frame>(
     frame: &F,
-    carried: u32,
-    protocol: u8,
-    ip_bytes: u32,
+    carried: u64,
+    protocol: u64,
+    ip_bytes: u64,
 ) -> Option<OnWire> {
-    let segments = frame.gso_segs();
-    let transport = if protocol == ip_protocol::TCP {
+    let segments = u64::from(frame.gso_segs());
+    let transport = if protocol == TCP {
         let head = frame.head::<NEEDED>()?;
-        u32::from(head.byte::<DATA_OFFSET_AT>() >> 4) * 4
-    } else if protocol == ip_protocol::UDP {
+        (head.byte::<DATA_OFFSET_AT>() >> 2) & 0x3c
+    } else if protocol == UDP {
         UDP_BYTES
     } else {
         return None;
     };
     let headers = ip_bytes + transport;
-    let short = protocol == ip_protocol::TCP && transport < TCP_MIN_BYTES;
+    let short = protocol == TCP && transport < TCP_MIN_BYTES;
     if segments == 0 || short || carried < headers {
         return None;
     }
@@ -171,10 +176,10 @@ fn segments<const NEEDED: usize, const DATA_OFFSET_AT: usize, F: Frame>(
 
 /// Places not in use hold 0.0.0.0, which is out of the ordinary too.
 #[inline(always)]
-fn holds_v4(lan: &Lan, address: u32) -> bool {
+fn holds_v4(lan: &Lan, address: u64) -> bool {
     let mut i = 0;
     while i < MAX_LAN_ADDRESSES {
-        if lan.ipv4[i].word() == address {
+        if u64::from(lan.ipv4[i].word()) == address {
             return true;
         }
         i += 1;

@@ -41,14 +41,13 @@ pub(crate) fn on_wire<F: Frame>(
         0 => segments_of(carried - headers, segment_bytes),
         known => known,
     };
-    Ok(repeated(carried, headers, segments))
+    Ok(repeated(carried.into(), headers.into(), segments.into()))
 }
 
 /// `carried` bytes as `segments` packets, which all begin with as many bytes of headers.
 #[inline(always)]
-pub(crate) const fn repeated(carried: u32, headers: u32, segments: u32) -> OnWire {
-    let repeats = segments.saturating_sub(1) as u64;
-    OnWire { bytes: carried as u64 + repeats * headers as u64, packets: segments as u64 }
+pub(crate) const fn repeated(carried: u64, headers: u64, segments: u64) -> OnWire {
+    OnWire { bytes: carried + segments.saturating_sub(1) * headers, packets: segments }
 }
 
 /// Where the transport header ends.

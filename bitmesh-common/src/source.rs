@@ -23,8 +23,8 @@ impl Source {
     /// Of an IPv4 address, as it is on the wire in a native-endian word.
     #[inline(always)]
     #[must_use]
-    pub const fn v4(word: u32) -> Self {
-        Self { high: 0, low: V4_MAPPED | (word as u64) << V4_SHIFT }
+    pub const fn v4(word: u64) -> Self {
+        Self { high: 0, low: V4_MAPPED | word << V4_SHIFT }
     }
 
     /// Of an IPv6 address in two native-endian words.
@@ -40,7 +40,7 @@ impl Source {
         match link.ethertype {
             ethertype::IPV4 => {
                 let octets = frame.read::<4>(link.payload + V4_SOURCE)?;
-                Some(Self::v4(u32::from_ne_bytes(octets)))
+                Some(Self::v4(u64::from(u32::from_ne_bytes(octets))))
             }
             ethertype::IPV6 => {
                 let o = frame.read::<16>(link.payload + V6_SOURCE)?;
@@ -90,7 +90,7 @@ mod tests {
         #[test]
         fn an_ipv4_address_is_its_mapped_one(address: [u8; 4]) {
             let mapped = [&[0; 10][..], &[0xff; 2], &address].concat();
-            prop_assert_eq!(octets(Source::v4(u32::from_ne_bytes(address))).to_vec(), mapped);
+            prop_assert_eq!(octets(Source::v4(u64::from(u32::from_ne_bytes(address)))).to_vec(), mapped);
         }
 
         #[test]

@@ -1,19 +1,21 @@
 //! From a subscriber's frame to a charge.
 
+use core::mem::offset_of;
+
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use bitmesh_common::abi::{
-    ACCOUNT_CLOSED, ACCOUNT_LIMITED, Account, EVENT_EXHAUSTED, EVENT_LOW, EVENT_STRANGER, Event,
-    Lan, Mac, Meter, Stranger,
+    ACCOUNT_CLOSED, Account, EVENT_EXHAUSTED, EVENT_LOW, EVENT_STRANGER, Event, Lan, Mac, Meter,
+    Stranger,
 };
-use bitmesh_common::gate::{Denied, Direction, charge, is_affordable};
-use bitmesh_common::money::{bytes_cost, time_due};
+use bitmesh_common::gate::Direction;
+use bitmesh_common::money::time_due;
 use bitmesh_common::source::{Claim, Source};
 
 use crate::Verdict;
-use crate::atomic::{Cell, add};
+use crate::atomic::add;
 use crate::maps::{ACCOUNTS, EVENTS, METERS, STRANGERS};
+use crate::pay::{Open, Payment, pay};
 use crate::place::Place;
-use crate::police;
 use crate::spoof;
 
 /// One Ethernet header too much, for the twin that every counting test must catch.
@@ -21,15 +23,6 @@ const MISCOUNT_BYTES: u64 = if cfg!(feature = "miscount") { 14 } else { 0 };
 
 /// `BPF_NOEXIST`: insert, never replace.
 const NO_EXIST: u64 = 1;
-
-/// How a packet passes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Paid {
-    /// It was paid for.
-    Charged,
-    /// The balance did not cover it: free of charge, throttled.
-    Throttled,
-}
 
 /// Whoever a frame is from or for.
 pub struct Subscriber<'a, P> {
@@ -58,13 +51,14 @@ impl<'a, P: Place + Copy> Subscriber<'a, P> {
         if !spoof::may_use(meter, self.mac, self.claim) {
             return false;
         }
-        let Some(account) = self.open_account(meter) else { return false };
+        let Some(open) = self.open_account(meter) else { return false };
         let bytes = bytes + MISCOUNT_BYTES;
-        let paid = self.pay(meter, account, direction, bytes);
-        if paid == Ok(Paid::Charged) {
+        let payment = pay(meter, open, direction, bytes);
+        self.announce(meter, open.account, payment);
+        if matches!(payment, Payment::Charged | Payment::ChargedToLow) {
             count(meter, direction, bytes, packets);
         }
-        paid.is_ok()
+        payment.passes()
     }
 
     /// Charges the bytes and passes them, or drops them.
@@ -78,16 +72,20 @@ impl<'a, P: Place + Copy> Subscriber<'a, P> {
             add(unsafe { &raw mut (*meter).dropped_spoofed }, 1);
             return Verdict::Drop;
         }
-        let Some(account) = self.open_account(meter) else {
+        let Some(open) = self.open_account(meter) else {
             // SAFETY: `meter` is a live element of the map.
             add(unsafe { &raw mut (*meter).dropped_closed }, 1);
             return Verdict::Drop;
         };
         let bytes = bytes + MISCOUNT_BYTES;
-        match self.pay(meter, account, direction, bytes) {
-            Ok(Paid::Charged) => count(meter, direction, bytes, packets),
-            Ok(Paid::Throttled) => Verdict::Pass,
-            Err(denied) => drop_denied(meter, denied),
+        let payment = pay(meter, open, direction, bytes);
+        self.announce(meter, open.account, payment);
+        match payment {
+            Payment::Charged | Payment::ChargedToLow => count(meter, direction, bytes, packets),
+            Payment::Throttled => Verdict::Pass,
+            Payment::Unpaid => drop_for(meter, offset_of!(Meter, dropped_unpaid)),
+            Payment::Limited => drop_for(meter, offset_of!(Meter, dropped_limited)),
+            Payment::Contended => drop_for(meter, offset_of!(Meter, dropped_contended)),
         }
     }
 
@@ -109,7 +107,7 @@ impl<'a, P: Place + Copy> Subscriber<'a, P> {
     #[inline(always)]
     pub fn is_paying(&self) -> bool {
         let Some(meter) = METERS.get_ptr_mut(self.mac) else { return false };
-        let Some(account) = self.open_account(meter) else { return false };
+        let Some(Open { account, .. }) = self.open_account(meter) else { return false };
         // SAFETY: as in `open_account`; `meter` is a live element of the map. Field by field: the
         // whole record would fill the stack.
         let (prepaid, start, rate, spent) = unsafe {
@@ -138,7 +136,7 @@ impl<'a, P: Place + Copy> Subscriber<'a, P> {
 
     /// The account behind the meter, if it is this subscriber's and open.
     #[inline(always)]
-    fn open_account(&self, meter: *mut Meter) -> Option<*const Account> {
+    fn open_account(&self, meter: *mut Meter) -> Option<Open> {
         // SAFETY: `meter` is a live element of the map, and its slot never changes.
         let account = ACCOUNTS.get_ptr(unsafe { (*meter).slot })?;
         // SAFETY: `account` is an element of a map whose elements live as long as it does. The
@@ -149,81 +147,27 @@ impl<'a, P: Place + Copy> Subscriber<'a, P> {
                 (&raw const (*account).state).read_volatile(),
             )
         };
-        if mac == self.mac.word() && state != ACCOUNT_CLOSED { Some(account) } else { None }
-    }
-
-    /// Raises `spent` by the price of the bytes, if the balance covers it and the limit allows it.
-    #[inline(always)]
-    fn pay(
-        &self,
-        meter: *mut Meter,
-        account: *const Account,
-        direction: Direction,
-        bytes: u64,
-    ) -> Result<Paid, Denied> {
-        // SAFETY: as in `open_account`. Fields that are not needed are not read.
-        let (prepaid, price, rate, low_mark, state) = unsafe {
-            (
-                (&raw const (*account).prepaid).read_volatile(),
-                match direction {
-                    Direction::Uplink => {
-                        (&raw const (*account).uplink_msat_per_mib).read_volatile()
-                    }
-                    Direction::Downlink => {
-                        (&raw const (*account).downlink_msat_per_mib).read_volatile()
-                    }
-                },
-                (&raw const (*account).msat_per_minute).read_volatile(),
-                (&raw const (*account).low_mark).read_volatile(),
-                (&raw const (*account).state).read_volatile(),
-            )
-        };
-        // SAFETY: the helper has no conditions.
-        let now = unsafe { bpf_ktime_get_boot_ns() };
-        let due = if rate == 0 {
-            0
+        if mac == self.mac.word() && state != ACCOUNT_CLOSED {
+            Some(Open { account, state })
         } else {
-            // SAFETY: as in `open_account`.
-            let start = unsafe { (&raw const (*account).start_ns).read_volatile() };
-            time_due(now.saturating_sub(start), rate)
-        };
-        let cost = bytes_cost(bytes, price);
-        // SAFETY: `meter` is a live element of the map.
-        let spent = Cell(unsafe { &raw mut (*meter).spent });
-        // Policed between the look at the balance and the charge: a packet that the police drops is
-        // not charged, and one that the balance does not cover takes nothing from the limit, unless
-        // another CPU charges between the two.
-        if state == ACCOUNT_LIMITED && is_affordable(&spent, prepaid, due, cost) {
-            police::limit(meter, account, direction, bytes, now)?;
-        }
-        match charge(&spent, prepaid, due, cost) {
-            Ok(spent) => {
-                // SAFETY: as above; the last of several CPUs wins, which is what it means.
-                unsafe { (&raw mut (*meter).last_seen_ns).write_volatile(now) };
-                if spent.saturating_add(due) >= low_mark {
-                    self.announce(meter, prepaid, EVENT_LOW);
-                }
-                Ok(Paid::Charged)
-            }
-            Err(Denied::Unpaid) => {
-                self.announce(meter, prepaid, EVENT_EXHAUSTED);
-                if state == ACCOUNT_LIMITED {
-                    police::throttle(meter, account, direction, bytes, now)?;
-                    return Ok(Paid::Throttled);
-                }
-                Err(Denied::Unpaid)
-            }
-            Err(denied) => Err(denied),
+            None
         }
     }
 
     /// Tells the agent once for each level of `prepaid` that the balance is low, and once that it
     /// is exhausted.
     #[inline(always)]
-    fn announce(&self, meter: *mut Meter, prepaid: u64, kind: u32) {
+    fn announce(&self, meter: *mut Meter, account: *const Account, payment: Payment) {
+        let kind = match payment {
+            Payment::ChargedToLow => EVENT_LOW,
+            Payment::Unpaid | Payment::Throttled => EVENT_EXHAUSTED,
+            Payment::Charged | Payment::Limited | Payment::Contended => return,
+        };
         let said = u64::from(kind);
-        // SAFETY: `meter` is a live element of the map. Two CPUs may both announce: it's a hint.
+        // SAFETY: as in `open_account`; `meter` is a live element of the map. Two CPUs may both
+        // announce: it's a hint.
         unsafe {
+            let prepaid = (&raw const (*account).prepaid).read_volatile();
             if (*meter).announced_prepaid == prepaid && (*meter).announced >= said {
                 return;
             }
@@ -296,16 +240,10 @@ fn count(meter: *mut Meter, direction: Direction, bytes: u64, packets: u64) -> V
     Verdict::Pass
 }
 
+/// Drops a packet, and counts it in the field at this offset.
 #[inline(always)]
-fn drop_denied(meter: *mut Meter, denied: Denied) -> Verdict {
-    // SAFETY: `meter` is a live element of the map.
-    let counter = unsafe {
-        match denied {
-            Denied::Unpaid => &raw mut (*meter).dropped_unpaid,
-            Denied::Limited => &raw mut (*meter).dropped_limited,
-            Denied::Contended => &raw mut (*meter).dropped_contended,
-        }
-    };
-    add(counter, 1);
+fn drop_for(meter: *mut Meter, offset: usize) -> Verdict {
+    // SAFETY: `meter` is a live element of the map, and the offset that of one of its counters.
+    add(unsafe { meter.byte_add(offset).cast() }, 1);
     Verdict::Drop
 }

@@ -49,18 +49,18 @@ macro_rules! load {
 
 impl quick::Head for Head {
     #[inline(always)]
-    fn byte<const AT: usize>(&self) -> u8 {
-        load!(self, AT, "u8") as u8
+    fn byte<const AT: usize>(&self) -> u64 {
+        load!(self, AT, "u8")
     }
 
     #[inline(always)]
-    fn half<const AT: usize>(&self) -> u16 {
-        load!(self, AT, "u16") as u16
+    fn half<const AT: usize>(&self) -> u64 {
+        load!(self, AT, "u16")
     }
 
     #[inline(always)]
-    fn word<const AT: usize>(&self) -> u32 {
-        load!(self, AT, "u32") as u32
+    fn word<const AT: usize>(&self) -> u64 {
+        load!(self, AT, "u32")
     }
 
     #[inline(always)]

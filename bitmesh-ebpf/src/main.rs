@@ -13,6 +13,7 @@ mod atomic;
 mod bill;
 mod head;
 mod maps;
+mod pay;
 mod place;
 mod police;
 mod redirect;
@@ -95,7 +96,7 @@ fn judge_first(xdp: Xdp) -> Verdict {
     };
     let Some(note) = xdp.note() else { return Verdict::Pass };
     let subscriber = Subscriber::new(mac, &xdp).claiming(source, lan);
-    let verdict = if protocol == ip_protocol::TCP {
+    let verdict = if protocol == u64::from(ip_protocol::TCP) {
         // The unpaid may be led to the portal, which takes a socket buffer.
         if !subscriber.charge(Direction::Uplink, wire.bytes, wire.packets) {
             return Verdict::Pass;
@@ -117,13 +118,12 @@ fn judge_uplink(skb: Skb) -> Verdict {
     }
     let Some(lan) = maps::lan() else { return Verdict::Drop };
     match quick::uplink(&skb, lan) {
-        Some(Billable { mac, wire, protocol, source }) => {
+        Some(Billable { mac, wire, source, .. }) => {
             let subscriber = Subscriber::new(mac, &skb).claiming(source, lan);
-            let verdict = subscriber.bill(Direction::Uplink, wire.bytes, wire.packets);
-            if verdict == Verdict::Drop && protocol == ip_protocol::TCP {
-                return redirect::lead(skb, mac.word());
+            match subscriber.bill(Direction::Uplink, wire.bytes, wire.packets) {
+                Verdict::Pass => Verdict::Pass,
+                Verdict::Drop => redirect::lead(skb, mac.word()),
             }
-            verdict
         }
         None => long_way_up(skb),
     }

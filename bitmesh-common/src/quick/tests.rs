@@ -75,7 +75,7 @@ fn the_common_packet_is_quick() {
         mac: Mac::new([2, 0, 0, 0, 0, 2]),
         wire,
         protocol: 17,
-        source: Source::v4(u32::from_ne_bytes([10, 0, 0, 2])),
+        source: Source::v4(u64::from(u32::from_ne_bytes([10, 0, 0, 2]))),
     };
     assert_eq!(uplink(&plain(&bytes), &lan()), Some(up));
     let down = Billable {
