@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use bip39::{Language, Mnemonic};
 use bitmesh_core::channel::Seed;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
@@ -53,6 +54,12 @@ pub enum SeedError {
         /// How many it has.
         bytes: u64,
     },
+    /// There is one already.
+    #[error("the seed {0} is there already, and is not replaced: keep it, and its words")]
+    Exists(PathBuf),
+    /// They are not the words of a seed.
+    #[error("these are not the 24 English words of a seed (BIP 39): check each, and their order")]
+    Words,
     /// It is not there, although channels depend on it.
     #[error("the seed {0} is missing, and channels depend on it: bring it back from a backup")]
     Missing(PathBuf),
@@ -65,9 +72,49 @@ pub enum SeedError {
 /// [`SeedError`]. A file that is there is never replaced.
 pub fn load_or_create(path: &Path) -> Result<Seed, SeedError> {
     match load(path) {
-        Err(SeedError::Missing(_)) => create(path),
+        Err(SeedError::Missing(_)) => create(path, &drawn(path)?),
         loaded => loaded,
     }
+}
+
+/// Makes a seed, and gives its words (BIP 39), which are shown once: with them it can be made again.
+///
+/// # Errors
+///
+/// [`SeedError`]. A file that is there is never replaced, and its words are not shown.
+pub fn make(path: &Path) -> Result<Mnemonic, SeedError> {
+    refuse_existing(path)?;
+    let bytes = drawn(path)?;
+    let words = Mnemonic::from_entropy(&bytes).map_err(|_| SeedError::Words)?;
+    create(path, &bytes).map(|_| words)
+}
+
+/// Makes the seed again of which these are the words.
+///
+/// # Errors
+///
+/// [`SeedError`]. A file that is there is never replaced.
+pub fn make_again(path: &Path, words: &str) -> Result<(), SeedError> {
+    refuse_existing(path)?;
+    let words =
+        Mnemonic::parse_in_normalized(Language::English, words).map_err(|_| SeedError::Words)?;
+    let (all, length) = words.to_entropy_array();
+    let bytes = all.get(..length).and_then(|bytes| bytes.try_into().ok());
+    create(path, bytes.ok_or(SeedError::Words)?).map(drop)
+}
+
+fn refuse_existing(path: &Path) -> Result<(), SeedError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Err(SeedError::Exists(path.to_owned())),
+        Err(_) => Ok(()),
+    }
+}
+
+fn drawn(path: &Path) -> Result<[u8; SEED_BYTES], SeedError> {
+    let mut bytes = [0; SEED_BYTES];
+    getrandom(&mut bytes, GetRandomFlags::empty())
+        .map_err(|error| SeedError::File { path: path.to_owned(), error: error.into() })?;
+    Ok(bytes)
 }
 
 /// Reads the seed.
@@ -107,22 +154,20 @@ fn check(path: &Path, found: &fs::Metadata) -> Result<(), SeedError> {
 }
 
 /// A crash leaves either no seed or a whole one: the file gets its name last.
-fn create(path: &Path) -> Result<Seed, SeedError> {
+fn create(path: &Path, bytes: &[u8; SEED_BYTES]) -> Result<Seed, SeedError> {
     let failed = |error| SeedError::File { path: path.to_owned(), error };
-    let mut bytes = [0; SEED_BYTES];
-    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| failed(error.into()))?;
     let unnamed = path.with_extension("new");
     match fs::remove_file(&unnamed) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    write_private(&unnamed, &bytes).map_err(failed)?;
+    write_private(&unnamed, bytes).map_err(failed)?;
     // Unlike a rename, a link never replaces what has the name already.
     fs::hard_link(&unnamed, path).map_err(failed)?;
     fs::remove_file(&unnamed).map_err(failed)?;
     let directory = path.parent().unwrap_or(Path::new("/"));
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
-    Ok(Seed::new(bytes))
+    Ok(Seed::new(*bytes))
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -170,6 +215,36 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(matches!(load_or_create(&path), Err(SeedError::Length { bytes: 31, .. })));
         assert_eq!(fs::read(&path).unwrap(), [7; 31]);
+    }
+
+    #[test]
+    fn a_seeds_words_make_it_again_and_neither_replaces_one_that_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, again] = ["first", "again"].map(|name| folder.path().join(name));
+        let words = make(&first).unwrap().to_string();
+        assert_eq!(words.split(' ').count(), 24);
+        make_again(&again, &format!("  {}\n", words.replace(' ', "\n"))).unwrap();
+        assert_eq!(fs::read(&first).unwrap(), fs::read(&again).unwrap());
+        assert_eq!(fs::metadata(&again).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(key(&load(&first).unwrap()), key(&load(&again).unwrap()));
+        assert!(matches!(make(&first), Err(SeedError::Exists(_))));
+        assert!(matches!(make_again(&first, &words), Err(SeedError::Exists(_))));
+        let other = folder.path().join("other");
+        let (_, rest) = words.split_once(' ').unwrap();
+        let twelve = "abandon ".repeat(11) + "about";
+        for wrong in ["", rest, &twelve, &"zoo ".repeat(24)] {
+            assert!(matches!(make_again(&other, wrong), Err(SeedError::Words)), "{wrong}");
+        }
+        assert!(!other.exists());
+    }
+
+    /// The first vector of BIP 39 with 24 words.
+    #[test]
+    fn the_words_are_those_of_the_standard() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seed");
+        make_again(&path, &("abandon ".repeat(23) + "art")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), [0; SEED_BYTES]);
     }
 
     #[test]

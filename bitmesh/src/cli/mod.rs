@@ -10,6 +10,7 @@ mod failure;
 mod gateway;
 mod grant;
 mod human;
+mod init;
 mod interrupt;
 mod node;
 mod output;
@@ -44,6 +45,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::Init),
     Gateway(gateway::Gateway),
     Grant(grant::Grant),
     Stop(stop::Stop),
@@ -74,6 +76,7 @@ pub fn main_with(object: &'static [u8]) -> ExitCode {
 
 fn run(command: Command, object: &'static [u8]) -> Result<(), Failure> {
     match command {
+        Command::Init(init) => init.run(),
         Command::Gateway(gateway) => gateway.run(object),
         Command::Grant(grant) => grant.run(),
         Command::Stop(stop) => stop.run(),
