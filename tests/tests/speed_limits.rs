@@ -81,6 +81,8 @@ fn a_flood_of_ten_times_the_limit_passes_the_limit_and_is_billed_what_passed() -
     ensure!(meter.spent == (meter.uplink_bytes + meter.downlink_bytes) * MSAT_PER_MIB, "{meter:?}");
     ensure!(meter.dropped_unpaid == 0 && meter.downlink_throttled_bytes == 0, "{meter:?}");
     let line = agent.account(bob)?;
+    let dropped = line["unbilled"]["dropped_limited"].as_u64();
+    ensure!(dropped >= Some(meter.dropped_limited), "{line}");
     ensure!(line["tariff"] == "slow" && line["downlink_kbit_per_s"] == LIMIT_KBIT_PER_S, "{line}");
     Ok(())
 }
@@ -136,6 +138,9 @@ fn who_has_nothing_left_is_throttled_free_of_charge_until_there_is_credit() -> R
     within("bytes a second, again", rate, LIMIT * 0.8, LIMIT * 1.1)?;
     let _ = download.abort();
     let meter = agent.pins()?.meter(bob)?;
+    let shown = agent.ask(&["status"])?;
+    let shown = shown["unbilled"]["downlink_throttled_bytes"].as_u64();
+    ensure!(shown == Some(meter.downlink_throttled_bytes), "{shown:?} of {meter:?}");
     ensure!(meter.spent == (meter.uplink_bytes + meter.downlink_bytes) * MSAT_PER_MIB, "{meter:?}");
     Ok(())
 }

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use bitmesh_common::abi::Meter;
 use bitmesh_core::{AccountView, StateWord, Tariff};
 
-use crate::control::{AccountLine, State};
+use crate::control::{AccountLine, State, Unbilled};
 use crate::mac::MacText;
 
 /// One account with the name of its prices.
-pub(super) fn line_of(account: &AccountView, tariffs: &BTreeMap<String, Tariff>) -> AccountLine {
+pub(super) fn line_of(
+    account: &AccountView,
+    tariffs: &BTreeMap<String, Tariff>,
+    unbilled: Unbilled,
+) -> AccountLine {
     let Tariff {
         uplink_msat_per_mib,
         downlink_msat_per_mib,
@@ -39,6 +44,21 @@ pub(super) fn line_of(account: &AccountView, tariffs: &BTreeMap<String, Tariff>)
         uplink_packets: account.reading.uplink_packets,
         downlink_bytes: account.reading.downlink_bytes,
         downlink_packets: account.reading.downlink_packets,
+        unbilled,
+    }
+}
+
+/// What this meter counted and did not bill.
+pub(super) const fn unbilled_of(meter: &Meter) -> Unbilled {
+    Unbilled {
+        dropped_closed: meter.dropped_closed,
+        dropped_unpaid: meter.dropped_unpaid,
+        dropped_limited: meter.dropped_limited,
+        dropped_spoofed: meter.dropped_spoofed,
+        dropped_malformed: meter.dropped_malformed,
+        dropped_contended: meter.dropped_contended,
+        uplink_throttled_bytes: meter.uplink_throttled_bytes,
+        downlink_throttled_bytes: meter.downlink_throttled_bytes,
     }
 }
 
@@ -83,13 +103,16 @@ mod tests {
         let held = vec![Sample { mac, reading }];
         let gateway = Gateway::restore(BootTime(1), Epoch(1), snapshot, held).expect("restored");
         let tariffs = BTreeMap::from([("night".to_owned(), tariff)]);
-        let line = line_of(&gateway.accounts()[0], &tariffs);
+        let line = line_of(&gateway.accounts()[0], &tariffs, Unbilled::default());
         assert_eq!(line.tariff.as_deref(), Some("night"));
         assert_eq!(line.balance_msat, 9);
         assert_eq!(line.charged_msat, 1);
         let lines = line.charged_for_bytes_msat + line.charged_for_time_msat + line.rounding_msat;
         assert_eq!(line.credited_msat, line.balance_msat + lines);
         assert_eq!(line.downlink_bytes, 1 << 19);
-        assert_eq!(line_of(&gateway.accounts()[0], &BTreeMap::new()).tariff, None);
+        let unbilled = unbilled_of(&Meter { dropped_spoofed: 3, ..Meter::default() });
+        let line = line_of(&gateway.accounts()[0], &BTreeMap::new(), unbilled);
+        assert_eq!((line.tariff, line.unbilled.dropped_spoofed), (None, 3));
+        assert_eq!(unbilled.plus(unbilled).dropped(), 6);
     }
 }

@@ -1,10 +1,10 @@
 //! The loop: facts in, obligations out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use bitmesh_common::abi::{EVENT_EXHAUSTED, EVENT_LOW};
+use bitmesh_common::abi::{EVENT_EXHAUSTED, EVENT_LOW, Meter};
 use bitmesh_core::{
     BatchId, BootTime, Command, Gateway, Input, Mac, Reading, Record, Sample, Tariff,
 };
@@ -21,7 +21,7 @@ use super::requests::{Asker, Grant, Requests, shown, tariff_of};
 use super::{AgentError, book, guard, now};
 use crate::chain::Cursor;
 use crate::config::Config;
-use crate::control::{Asked, ChainState, ChainStatus, Request, Response, Status};
+use crate::control::{Asked, ChainState, ChainStatus, Request, Response, Status, Unbilled};
 use crate::meter::{AttachmentView, MeterError, Meters};
 use crate::portal;
 use crate::store::{Full, Report, Writer};
@@ -276,7 +276,7 @@ impl EventLoop {
             }
             Request::Accounts {} => {
                 self.sample()?;
-                drop(answer.send(self.accounts()));
+                drop(answer.send(self.accounts()?));
                 return Ok(());
             }
             Request::Channels {} => {
@@ -301,15 +301,20 @@ impl EventLoop {
         tariff_of(grant.tariff.as_deref(), session, &self.config.tariffs)
     }
 
-    fn accounts(&self) -> Response {
+    fn accounts(&self) -> Result<Response, AgentError> {
+        let meters: BTreeMap<Mac, Meter> = self.meters.read()?.into_iter().collect();
         let accounts = self.gateway.accounts();
-        let lines = accounts.iter().map(|account| book::line_of(account, &self.config.tariffs));
-        Response::Accounts { at_ns: now().0, accounts: lines.collect() }
+        let lines = accounts.iter().map(|account| {
+            let unbilled = meters.get(&account.mac).map(book::unbilled_of);
+            book::line_of(account, &self.config.tariffs, unbilled.unwrap_or_default())
+        });
+        Ok(Response::Accounts { at_ns: now().0, accounts: lines.collect() })
     }
 
     fn status(&self) -> Result<Status, AgentError> {
         let books = self.gateway.summary();
         let attachments = self.meters.attachments()?;
+        let meters = self.meters.read()?;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -323,6 +328,9 @@ impl EventLoop {
             accounts: books.accounts as u64,
             open: books.open as u64,
             waiting: books.waiting as u64,
+            unbilled: meters
+                .iter()
+                .fold(Unbilled::default(), |sum, (_, meter)| sum.plus(book::unbilled_of(meter))),
             unwritten_batches: self.unwritten + u64::from(self.stalled.is_some()),
             chain: self.chain_status.clone(),
             channels: self.live_channels(),

@@ -59,6 +59,8 @@ fn show(accounts: &[AccountLine]) -> Table {
         ("LEFT", Align::Right),
         ("UP", Align::Right),
         ("DOWN", Align::Right),
+        ("DROPPED", Align::Right),
+        ("LIMIT", Align::Left),
     ]);
     for account in accounts {
         let cells = vec![
@@ -70,10 +72,26 @@ fn show(accounts: &[AccountLine]) -> Table {
             human::msat(account.balance_msat),
             human::bytes(account.uplink_bytes),
             human::bytes(account.downlink_bytes),
+            human::grouped(account.unbilled.dropped()),
+            limit(account),
         ];
         table.push(tone(account), cells);
     }
     table
+}
+
+/// How fast the session may be, in kbit/s up and down, and what passes when nothing is left.
+fn limit(account: &AccountLine) -> String {
+    let AccountLine { uplink_kbit_per_s, downlink_kbit_per_s, throttle_kbit_per_s, .. } = account;
+    let word = |limit: u64| if limit == 0 { "none".to_owned() } else { human::grouped(limit) };
+    let mut text = match (*uplink_kbit_per_s, *downlink_kbit_per_s) {
+        (0, 0) => "none".to_owned(),
+        (up, down) => format!("{} / {} kbit/s", word(up), word(down)),
+    };
+    if *throttle_kbit_per_s != 0 {
+        text += &format!(", then {} free", human::grouped(*throttle_kbit_per_s));
+    }
+    text
 }
 
 /// The state of the gate, in a word.

@@ -6,7 +6,9 @@ use super::args::{Agent, beside_the_point};
 use super::failure::Failure;
 use super::table::{Align, Table, Tone};
 use super::{human, output};
-use crate::control::{Bypass, ChainState, ChainStatus, Hooked, Request, Response, Status};
+use crate::control::{
+    Bypass, ChainState, ChainStatus, Hooked, Request, Response, Status, Unbilled,
+};
 
 /// Show how the agent does, and how each LAN interface is attached
 #[derive(Args)]
@@ -37,12 +39,14 @@ fn show(status: &Status) -> String {
          gate       {gate}, {} (epoch {})\n\
          database   {}, {} batches unwritten\n\
          accounts   {accounts}, {open} open, {waiting} waiting for room\n\
+         not billed {}\n\
          chain      {}\n\
          channels   {} not over\n\n",
         status.bpffs,
         status.epoch,
         status.database,
         status.unwritten_batches,
+        unbilled(&status.unbilled),
         chain(status.chain.as_ref()),
         status.channels,
     );
@@ -60,6 +64,18 @@ fn show(status: &Status) -> String {
         text += &format!("\nGOES PAST THE GATE: {what}\n→ {cure}\n");
     }
     text
+}
+
+fn unbilled(unbilled: &Unbilled) -> String {
+    let throttled =
+        unbilled.uplink_throttled_bytes.saturating_add(unbilled.downlink_throttled_bytes);
+    format!(
+        "{} frames dropped ({} above a speed limit, {} spoofed), {} throttled",
+        human::grouped(unbilled.dropped()),
+        human::grouped(unbilled.dropped_limited),
+        human::grouped(unbilled.dropped_spoofed),
+        human::bytes(throttled),
+    )
 }
 
 fn hooked(end: Option<&Hooked>) -> String {

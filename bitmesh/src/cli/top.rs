@@ -153,6 +153,7 @@ fn render(moving: &[Moving], room: usize, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Unbilled;
 
     fn account(mac: &str, bytes: u64, charged_msat: u64) -> AccountLine {
         AccountLine {
@@ -176,6 +177,7 @@ mod tests {
             uplink_packets: 0,
             downlink_bytes: 2 * bytes,
             downlink_packets: 0,
+            unbilled: Unbilled::default(),
         }
     }
 

@@ -138,6 +138,8 @@ pub struct Status {
     pub open: u64,
     /// Those among them that the kernel has no room for.
     pub waiting: u64,
+    /// What was not billed, of all accounts together, in this life of the meters.
+    pub unbilled: Unbilled,
     /// Batches that wait for the disk.
     pub unwritten_batches: u64,
     /// How the chain is seen; nothing if no channels are sold.
@@ -292,4 +294,59 @@ pub struct AccountLine {
     pub downlink_bytes: u64,
     /// Billed packets to the subscriber.
     pub downlink_packets: u64,
+    /// What was not billed in this life of the meters.
+    pub unbilled: Unbilled,
+}
+
+/// What the kernel dropped or let through free of charge since it has had the meters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unbilled {
+    /// Frames dropped because the account was closed.
+    pub dropped_closed: u64,
+    /// Frames dropped because the balance did not cover them.
+    pub dropped_unpaid: u64,
+    /// Frames dropped because they were above the speed limit.
+    pub dropped_limited: u64,
+    /// Frames dropped because they came from another device's address.
+    pub dropped_spoofed: u64,
+    /// Frames dropped because their bytes could not be counted.
+    pub dropped_malformed: u64,
+    /// Frames dropped because the CPUs kept changing the same words.
+    pub dropped_contended: u64,
+    /// Bytes from subscribers that passed free of charge, throttled.
+    pub uplink_throttled_bytes: u64,
+    /// Bytes to subscribers that passed free of charge, throttled.
+    pub downlink_throttled_bytes: u64,
+}
+
+impl Unbilled {
+    /// Frames that were dropped, for whatever reason.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped_closed
+            .saturating_add(self.dropped_unpaid)
+            .saturating_add(self.dropped_limited)
+            .saturating_add(self.dropped_spoofed)
+            .saturating_add(self.dropped_malformed)
+            .saturating_add(self.dropped_contended)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            dropped_closed: self.dropped_closed.saturating_add(other.dropped_closed),
+            dropped_unpaid: self.dropped_unpaid.saturating_add(other.dropped_unpaid),
+            dropped_limited: self.dropped_limited.saturating_add(other.dropped_limited),
+            dropped_spoofed: self.dropped_spoofed.saturating_add(other.dropped_spoofed),
+            dropped_malformed: self.dropped_malformed.saturating_add(other.dropped_malformed),
+            dropped_contended: self.dropped_contended.saturating_add(other.dropped_contended),
+            uplink_throttled_bytes: self
+                .uplink_throttled_bytes
+                .saturating_add(other.uplink_throttled_bytes),
+            downlink_throttled_bytes: self
+                .downlink_throttled_bytes
+                .saturating_add(other.downlink_throttled_bytes),
+        }
+    }
 }

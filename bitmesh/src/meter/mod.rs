@@ -273,6 +273,15 @@ impl Meters {
         Ok(read.iter().map(|(mac, meter)| sample_of(*mac, meter)).collect())
     }
 
+    /// All that the meters say, also what is not billed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses.
+    pub fn read(&self) -> Result<Vec<(Mac, Meter)>, MeterError> {
+        self.meters.read_all()
+    }
+
     /// Reads the meters of these addresses. Who has none is left out.
     ///
     /// # Errors
