@@ -36,6 +36,7 @@ pub(crate) const NETWORK: &[Need] = &[
     Need { program: "nft", package: "nftables" },
     Need { program: "ethtool", package: "ethtool" },
     Need { program: "bpftool", package: "bpftool" },
+    Need { program: "dnsmasq", package: "dnsmasq-base" },
 ];
 
 /// What records the system calls of a program.

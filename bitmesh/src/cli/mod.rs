@@ -16,6 +16,7 @@ mod node;
 mod output;
 mod receipt;
 mod refund;
+mod setup;
 mod status;
 mod stop;
 mod table;
@@ -58,6 +59,7 @@ enum Command {
     Refund(refund::Refund),
     Receipt(receipt::Receipt),
     Doctor(doctor::Doctor),
+    Setup(setup::Setup),
     Teardown(teardown::Teardown),
 }
 
@@ -89,6 +91,7 @@ fn run(command: Command, object: &'static [u8]) -> Result<(), Failure> {
         Command::Refund(refund) => refund.run(),
         Command::Receipt(receipt) => receipt.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Setup(setup) => setup.run(),
         Command::Teardown(teardown) => teardown.run(object),
     }
 }
