@@ -16,6 +16,7 @@ use crate::lab::{LAN, Lab, Subscriber};
 use crate::namespace::Namespace;
 use crate::pins::Pins;
 use crate::process;
+use crate::wait::patiently;
 
 /// Counts the agents of this process, so that no two share a pin directory.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -282,7 +283,7 @@ impl Agent {
     }
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patiently(PATIENCE);
         while Instant::now() < deadline {
             if self.ask(&["status"]).is_ok() {
                 return Ok(());
@@ -411,7 +412,7 @@ impl Agent {
     /// Fails if it does not end.
     pub fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
         self.signal(signal)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patiently(PATIENCE);
         let mut child = self.child.take().context("the agent does not run")?;
         while Instant::now() < deadline {
             if let Some(status) = child.try_wait()? {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::namespace::Namespace;
+use crate::wait::patiently;
 
 /// Counts the tables of this process, so that no two have the same name.
 static TABLES: AtomicU32 = AtomicU32::new(0);
@@ -151,7 +152,7 @@ impl Counter {
     ///
     /// Fails if it never gets quiet.
     pub fn settled(&self) -> Result<Counts> {
-        let deadline = Instant::now() + MAX_UNSETTLED;
+        let deadline = Instant::now() + patiently(MAX_UNSETTLED);
         let mut before = self.read()?;
         while Instant::now() < deadline {
             std::thread::sleep(SETTLED);

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::build_ebpf;
 use crate::workspace::Workspace;
-use report::{Outcome, Report};
+pub(crate) use report::{Outcome, Report};
 pub(crate) use tier::{Scale, Tier};
 
 /// What to run.

@@ -9,22 +9,15 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::Check;
 use crate::fence;
-use crate::meter::is_bpffs;
-
-/// The first kernels with BPF_ATOMIC compare-and-exchange in their JIT.
-const MIN_KERNEL_AMD64: (u32, u32) = (5, 12);
-const MIN_KERNEL_ARM64: (u32, u32) = (5, 18);
-/// The first kernel with tcx.
-const MIN_KERNEL_TCX: (u32, u32) = (6, 6);
+use crate::meter::{Kernel, is_bpffs};
 
 /// 2024-01-01: a clock before it was never set.
 const MIN_SANE_UNIX_SECONDS: i64 = 1_704_067_200;
 
 /// Looks at all of it.
 pub(super) fn examine(bpffs: &Path) -> Vec<Check> {
-    let uname = rustix::system::uname();
     vec![
-        kernel(&uname.release().to_string_lossy(), &uname.machine().to_string_lossy()),
+        kernel(&Kernel::running()),
         btf(Path::new("/sys/kernel/btf/vmlinux")),
         jit(read("/proc/sys/net/core/bpf_jit_enable")),
         bpf_file_system(bpffs),
@@ -45,38 +38,24 @@ fn read(path: &str) -> io::Result<String> {
     fs::read_to_string(path).map(|text| text.trim().to_owned())
 }
 
-fn kernel(release: &str, machine: &str) -> Check {
+fn kernel(kernel: &Kernel) -> Check {
     const CHECK: &str = "kernel";
-    let minimum = match machine {
-        "x86_64" => MIN_KERNEL_AMD64,
-        "aarch64" => MIN_KERNEL_ARM64,
-        _ => {
-            let detail = format!("{release} on {machine}, where bitmesh was never tried");
-            return Check::warning(CHECK, detail, "use an amd64 or arm64 machine");
-        }
-    };
-    let detail = format!("{release} on {machine}");
-    match version(release) {
-        Some(found) if found < minimum => {
-            let (major, minor) = minimum;
-            let cure = format!("install a kernel of {major}.{minor} or later: BPF atomics need it");
-            Check::problem(CHECK, detail, cure)
-        }
-        Some(found) if found < MIN_KERNEL_TCX => {
-            Check::ok(CHECK, format!("{detail}; clsact, as tcx came with 6.6"))
-        }
-        Some(_) => Check::ok(CHECK, format!("{detail}; has tcx")),
-        None => Check::warning(
-            CHECK,
-            format!("{detail}: this version can't be read"),
-            "make sure that it is 5.18 or later",
-        ),
+    let detail = format!("{} on {}", kernel.release, kernel.machine);
+    if !kernel.is_known() {
+        let detail = format!("{detail}, where bitmesh was never tried");
+        return Check::warning(CHECK, detail, "use an amd64 or arm64 machine");
     }
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    if let Err(refused) = kernel.check() {
+        let (major, minor) = refused.minimum();
+        let cure = format!("install a kernel of {major}.{minor} or later: BPF atomics need it");
+        return Check::problem(CHECK, format!("{detail}; too old"), cure);
+    }
+    if kernel.version().is_none() {
+        let detail = format!("{detail}: this version can't be read");
+        return Check::warning(CHECK, detail, "make sure that it is 5.18 or later");
+    }
+    let tcx = if kernel.has_tcx() { "has tcx" } else { "clsact, as tcx came with 6.6" };
+    Check::ok(CHECK, format!("{detail}; {tcx}"))
 }
 
 fn btf(path: &Path) -> Check {
@@ -171,6 +150,10 @@ mod tests {
     use super::super::Verdict;
     use super::*;
 
+    fn examined(release: &str, machine: &str) -> Check {
+        kernel(&Kernel { release: release.to_owned(), machine: machine.to_owned() })
+    }
+
     #[test]
     fn a_kernel_without_atomics_is_a_problem() {
         for (release, machine, verdict) in [
@@ -183,14 +166,14 @@ mod tests {
             ("6.12.1", "riscv64", Verdict::Warning),
             ("unknown", "x86_64", Verdict::Warning),
         ] {
-            assert_eq!(kernel(release, machine).verdict, verdict, "{release} {machine}");
+            assert_eq!(examined(release, machine).verdict, verdict, "{release} {machine}");
         }
     }
 
     #[test]
     fn only_kernels_of_6_6_and_later_are_said_to_have_tcx() {
-        assert!(kernel("6.6.1", "x86_64").detail.ends_with("has tcx"));
-        assert!(kernel("6.5.9", "x86_64").detail.ends_with("clsact, as tcx came with 6.6"));
+        assert!(examined("6.6.1", "x86_64").detail.ends_with("has tcx"));
+        assert!(examined("6.5.9", "x86_64").detail.ends_with("clsact, as tcx came with 6.6"));
     }
 
     #[test]

@@ -5,9 +5,14 @@ use std::path::PathBuf;
 
 use bitmesh_common::abi::{MAX_LANS, MAX_METERS};
 
+use super::kernel::TooOld;
+
 /// Why the kernel did not do what the agent asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum MeterError {
+    /// The kernel lacks what the programs need.
+    #[error("{0}")]
+    KernelTooOld(TooOld),
     /// There is no BPF file system where the maps are to be pinned.
     #[error("{0} is not on a BPF file system: mount one with `mount -t bpf bpf /sys/fs/bpf`")]
     NoBpffs(PathBuf),

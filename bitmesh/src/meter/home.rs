@@ -9,7 +9,7 @@ use aya::maps::{Array, Map, MapData, MapInfo};
 use bitmesh_common::abi::{ABI_VERSION, House};
 use rustix::fs::{FlockOperation, flock, statfs};
 
-use super::{MeterError, layout};
+use super::{Kernel, MeterError, layout};
 
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -26,8 +26,9 @@ impl Home {
     ///
     /// # Errors
     ///
-    /// Fails without a BPF file system or the right to use it, and while another agent runs.
+    /// Fails on a kernel that is too old, without a BPF file system or the right to use it, and while another agent runs.
     pub(super) fn open(path: &Path) -> Result<Self, MeterError> {
+        Kernel::running().check().map_err(MeterError::KernelTooOld)?;
         let existing = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
         if !is_bpffs(existing) {
             return Err(MeterError::NoBpffs(path.to_owned()));

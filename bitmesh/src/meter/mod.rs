@@ -17,6 +17,7 @@ mod convert;
 mod error;
 mod first;
 mod home;
+mod kernel;
 mod lan;
 mod lans;
 mod layout;
@@ -46,6 +47,8 @@ pub use self::attachment::{Attachment, Hook, Mode};
 pub use self::batch::{BATCH_METERS, MAX_BATCH_METERS, MeterMap};
 pub use self::error::MeterError;
 pub(crate) use self::home::is_bpffs;
+pub(crate) use self::kernel::Kernel;
+pub use self::kernel::TooOld;
 pub use self::lans::{AttachmentView, LanChange};
 pub(crate) use self::others::{own_programs, tcx_programs};
 

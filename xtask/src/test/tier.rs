@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Outcome;
 use crate::workspace::Workspace;
-use crate::{bitcoind, machine, portal, process, tidy};
+use crate::{bitcoind, machine, portal, process, tidy, vm};
 
 /// A kind of test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -27,6 +27,8 @@ pub(crate) enum Tier {
     DataPlane,
     /// The portal's page in a headless browser, against the real agent and a real Bitcoin node.
     Browser,
+    /// A few data-plane tests in stock kernels under QEMU, of amd64 and arm64.
+    Vm,
     /// Channels, the chain and the real agent against a real Bitcoin node, on regtest.
     Payments,
 }
@@ -37,6 +39,9 @@ const ON_REGTEST: &str = "_on_regtest";
 
 /// Those whose names end so are of the browser tier.
 const IN_BROWSER: &str = "_in_browser";
+
+/// These need to be told what is known of the kernel: of `cargo xtask vm`.
+const IN_VM: &str = "_in_vm";
 
 /// The cross-crate test of the power-cut tier.
 const POWER_CUT: &str = "power_cut";
@@ -64,6 +69,7 @@ impl Tier {
         Self::Payments,
         Self::Browser,
         Self::DataPlane,
+        Self::Vm,
     ];
 
     /// Its name on the command line.
@@ -77,6 +83,7 @@ impl Tier {
             Self::DataPlane => "data-plane",
             Self::Browser => "browser",
             Self::Payments => "payments",
+            Self::Vm => "vm",
         }
     }
 
@@ -109,6 +116,7 @@ impl Tier {
             Self::DataPlane => data_plane(workspace, scale),
             Self::Payments => payments(workspace, scale),
             Self::Browser => browser(workspace, scale),
+            Self::Vm => vm::run_ci(workspace),
         }
     }
 }
@@ -144,7 +152,7 @@ fn data_plane(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
     let mut cargo = cargo_test(workspace, scale);
     cargo.args(["--package", "bitmesh-tests", "--lib", "--bins"]);
     let others = |name: &str| {
-        ![ON_REGTEST, IN_BROWSER].iter().any(|end| name.ends_with(end)) && name != POWER_CUT
+        ![ON_REGTEST, IN_BROWSER, IN_VM].iter().any(|end| name.ends_with(end)) && name != POWER_CUT
     };
     for test in cross_crate(workspace, others)? {
         cargo.args(["--test", &test]);

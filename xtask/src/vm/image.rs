@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::machine::{Need, need_programs};
+use crate::process::run_aside;
 
 const PACKING: &[Need] = &[Need::new("cpio", "cpio")];
 
@@ -34,6 +35,33 @@ impl Image {
         }
         fs::copy(file, &to).with_context(|| format!("cannot copy {}", file.display()))?;
         Ok(())
+    }
+
+    /// The folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Puts all of a folder in.
+    pub(crate) fn put_all(&self, folder: &Path) -> Result<()> {
+        run_aside(Command::new("cp").args(["-a", "-T"]).arg(folder).arg(&self.root))
+    }
+
+    /// Writes a file.
+    pub(crate) fn write(&self, at: &str, text: &str) -> Result<()> {
+        let to = self.root.join(at);
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&to, text).with_context(|| format!("cannot write {}", to.display()))
+    }
+
+    /// Puts a program in a folder, without its symbols.
+    pub(crate) fn put_stripped(&self, strip: &str, program: &Path, folder: &str) -> Result<()> {
+        let name = program.file_name().context("a program has a name")?;
+        let to = self.root.join(folder);
+        fs::create_dir_all(&to)?;
+        run_aside(Command::new(strip).arg("-o").arg(to.join(name)).arg(program))
     }
 
     /// Packs it.

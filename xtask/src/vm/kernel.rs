@@ -42,17 +42,30 @@ pub(crate) struct Kernel {
     pub(crate) arch: Arch,
     /// The suite of Debian that ships it.
     suite: &'static str,
+    /// Whether it is known to have tcx.
+    pub(crate) tcx: bool,
+    /// Whether it is known to lack what the programs need.
+    pub(crate) is_too_old: bool,
 }
 
 impl Kernel {
     /// All of them.
     pub(crate) const ALL: &[Self] = &[
-        Self { name: "amd64-6.1", arch: Arch::Amd64, suite: "bookworm" },
-        Self { name: "amd64-6.12", arch: Arch::Amd64, suite: "trixie" },
-        Self { name: "amd64-newest", arch: Arch::Amd64, suite: "sid" },
-        Self { name: "arm64-6.1", arch: Arch::Arm64, suite: "bookworm" },
-        Self { name: "arm64-6.12", arch: Arch::Arm64, suite: "trixie" },
+        Self { is_too_old: true, ..Self::amd64("amd64-5.10", "bullseye") },
+        Self::amd64("amd64-6.1", "bookworm"),
+        Self { tcx: true, ..Self::amd64("amd64-6.12", "trixie") },
+        Self { tcx: true, ..Self::amd64("amd64-newest", "sid") },
+        Self::arm64("arm64-6.1", "bookworm"),
+        Self { tcx: true, ..Self::arm64("arm64-6.12", "trixie") },
     ];
+
+    const fn amd64(name: &'static str, suite: &'static str) -> Self {
+        Self { name, arch: Arch::Amd64, suite, tcx: false, is_too_old: false }
+    }
+
+    const fn arm64(name: &'static str, suite: &'static str) -> Self {
+        Self { arch: Arch::Arm64, ..Self::amd64(name, suite) }
+    }
 
     /// The kernel with this name.
     pub(crate) fn named(name: &str) -> Result<Self> {

@@ -4,21 +4,33 @@ mod image;
 pub(crate) mod instructions;
 mod kernel;
 mod qemu;
+mod results;
+mod tests_in_kernel;
+mod userland;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
+use crate::build_ebpf;
+use crate::test::{Outcome, Report};
 use crate::workspace::Workspace;
 use kernel::Kernel;
+use tests_in_kernel::Part;
 
 /// What to do.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Run the data-plane tests in these; in all of them if none is named.
+    #[arg(value_name = "KERNEL")]
+    kernels: Vec<String>,
     /// List the kernels.
     #[arg(long)]
     list: bool,
+    /// Run only what every change has to stand.
+    #[arg(long)]
+    ci: bool,
     /// Count the instructions that the gate takes for a paid packet on arm64, beside an empty
     /// program.
-    #[arg(long, conflicts_with = "list")]
+    #[arg(long, conflicts_with_all = ["list", "ci", "kernels"])]
     instructions: bool,
 }
 
@@ -30,5 +42,38 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         }
         return Ok(());
     }
-    instructions::run_and_print(workspace)
+    if args.instructions {
+        return instructions::run_and_print(workspace);
+    }
+    let part = if args.ci { Part::Ci } else { Part::All };
+    let mut kernels = Kernel::ALL.to_vec();
+    if !args.kernels.is_empty() {
+        kernels = args.kernels.iter().map(|name| Kernel::named(name)).collect::<Result<_>>()?;
+    }
+    let mut report = Report::default();
+    report.time("set-up", || build_ebpf::build_all(workspace).map(|_| Outcome::default()));
+    for kernel in &kernels {
+        println!("\n── {} ──", kernel.name);
+        report.time(kernel.name, || tests_in_kernel::run(workspace, kernel, part));
+    }
+    report.print();
+    if report.failed() {
+        bail!("not all tests passed");
+    }
+    Ok(())
+}
+
+/// One kernel of each machine: the oldest that Debian supports, with clsact, and the Pi's, with tcx.
+const CI_KERNELS: &[&str] = &["amd64-6.1", "arm64-6.12"];
+
+/// Runs what every change has to stand, in one kernel of each machine.
+pub(crate) fn run_ci(workspace: &Workspace) -> Result<Outcome> {
+    let mut sum = Outcome::default();
+    for name in CI_KERNELS {
+        println!("\n── {name} ──");
+        let outcome = tests_in_kernel::run(workspace, &Kernel::named(name)?, Part::Ci)?;
+        sum.passed += outcome.passed;
+        sum.failed += outcome.failed;
+    }
+    Ok(sum)
 }
