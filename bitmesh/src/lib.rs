@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod doctor;
+mod exclusive;
 pub mod fence;
 mod folder;
 mod http;

@@ -11,6 +11,9 @@ use bitmesh_tests::regtest::{Options, Regtest};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+/// How long a node may take to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Lets alice in with the password `correct`, beside the cookie.
 const RPC_AUTH: &str =
     "-rpcauth=alice:0badcafe$b8cae2cf309020a44c838b5a64527bbc42f5612dbcb501f273bfdd12767e62d6";
@@ -39,10 +42,13 @@ fn a_node_that_is_starting_says_nothing_but_that_it_will_answer() {
     node.stop().unwrap();
     node.spawn().unwrap();
     let mut failures = 0;
+    let deadline = Instant::now() + PATIENCE;
     let seen = loop {
         match source.tip() {
             Ok(seen) => break seen,
-            Err(error) => assert!(error.is_transient(), "{error}"),
+            Err(error) => {
+                assert!(error.is_transient() && Instant::now() < deadline, "{error}");
+            }
         }
         failures += 1;
         std::thread::sleep(Duration::from_millis(1));

@@ -19,6 +19,8 @@ const TARIFF: Tariff =
 
 /// A run in which a device lost packets behind the gate proves nothing, and is repeated so often.
 const MAX_RUNS: u32 = 3;
+/// How often to look for a moment at which nothing passed while all was read.
+const MAX_LOOKS: u32 = 20;
 
 /// More than a super-packet without BIG TCP can carry.
 const BIG_BYTES: u32 = 65_536;
@@ -107,13 +109,14 @@ fn at_rest(
     up: &Counter,
     meter: impl Fn() -> Result<Meter>,
 ) -> Result<(Counts, Counts, Meter)> {
-    loop {
+    for _ in 0..MAX_LOOKS {
         let before = (down.settled()?, up.settled()?);
         let meter = meter()?;
         if before == (down.read()?, up.read()?) {
             return Ok((before.0, before.1, meter));
         }
     }
+    bail!("the counters did not rest while they were read {MAX_LOOKS} times")
 }
 
 /// `false` if packets were lost behind the gate.

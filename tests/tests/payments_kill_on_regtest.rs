@@ -54,34 +54,38 @@ fn pay_on(customer: &mut Customer, tally: &Tally) -> Result<()> {
     while !tally.stop.load(Ordering::Relaxed) {
         credit += STEP_SAT;
         let body = customer.sign(credit)?;
-        insist(customer, &body, tally).with_context(|| format!("the update for {credit} sat"))?;
-        tally.acknowledged.store(credit, Ordering::Release);
+        if insist(customer, &body, tally).with_context(|| format!("the update for {credit} sat"))? {
+            tally.acknowledged.store(credit, Ordering::Release);
+        }
     }
     Ok(())
 }
 
-/// Sends an update again until the gateway says that it has it.
-fn insist(customer: &Customer, body: &UpdateBody, tally: &Tally) -> Result<()> {
+/// Sends an update again until the gateway says that it has it: `true`. `false` if payments were
+/// stopped before.
+fn insist(customer: &Customer, body: &UpdateBody, tally: &Tally) -> Result<bool> {
     let mut lost = 0;
-    loop {
+    let has_it = loop {
         match customer.send(body)? {
             Sent::Accepted(accepted) => {
                 ensure!(accepted.change_sat == body.change_sat, "another counts: {accepted:?}");
-                break;
+                break true;
             }
             Sent::Held => {
                 ensure!(lost > 0, "the gateway holds an update that was never sent");
                 tally.held.fetch_add(1, Ordering::Relaxed);
-                break;
+                break true;
             }
+            // A gateway that does not come back answers nothing for ever.
+            Sent::Again(_) if tally.stop.load(Ordering::Relaxed) => break false,
             Sent::Again(why) => {
                 lost += u64::from(why != "too_fast");
                 std::thread::sleep(PAUSE);
             }
         }
-    }
+    };
     tally.repeated.fetch_add(lost.min(1), Ordering::Relaxed);
-    Ok(())
+    Ok(has_it)
 }
 
 /// Kills the gateway in the middle of payments, looks at the disk and the kernel, starts it again.

@@ -2,6 +2,7 @@
 
 mod report;
 mod tier;
+mod watch;
 
 use std::time::Instant;
 

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapInfo};
 use bitmesh_common::abi::{ABI_VERSION, House};
-use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::fs::statfs;
 
 use super::{Kernel, MeterError, layout};
+use crate::exclusive;
 
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -36,11 +37,10 @@ impl Home {
         let failed = |error| MeterError::PinDirectory { path: path.to_owned(), error };
         fs::create_dir_all(path).map_err(failed)?;
         let directory = OwnedFd::from(File::open(path).map_err(failed)?);
-        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: directory }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(MeterError::Held(path.to_owned())),
-            Err(error) => Err(failed(error.into())),
+        if !exclusive::lock(&directory).map_err(failed)? {
+            return Err(MeterError::Held(path.to_owned()));
         }
+        Ok(Self { path: path.to_owned(), _lock: directory })
     }
 
     /// The directory.

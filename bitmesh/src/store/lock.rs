@@ -5,10 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-
 use super::{FILE_MODE, StoreError};
+use crate::exclusive;
 
 /// Bytes of the holder's process id that are read, at most.
 const MAX_HOLDER_BYTES: u64 = 16;
@@ -27,7 +25,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Held`] if another process or another store of this one has it.
+    /// [`StoreError::Held`] if another process or another store of this one has it for a second.
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
         let lock_path = lock_path(path);
         let failed = |error| StoreError::File { path: lock_path.clone(), error };
@@ -39,12 +37,8 @@ impl Lock {
             .mode(FILE_MODE)
             .open(&lock_path)
             .map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(StoreError::Held { path: path.to_owned(), holder: holder(&file) });
-            }
-            Err(error) => return Err(failed(error.into())),
+        if !exclusive::lock(&file).map_err(failed)? {
+            return Err(StoreError::Held { path: path.to_owned(), holder: holder(&file) });
         }
         file.set_len(0).map_err(failed)?;
         write!(file, "{}", std::process::id()).map_err(failed)?;

@@ -1,11 +1,11 @@
 //! The tiers, and how each is run.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use super::Outcome;
+use super::{Outcome, watch};
 use crate::workspace::Workspace;
 use crate::{bitcoind, machine, portal, process, tidy, vm};
 
@@ -55,6 +55,17 @@ pub(crate) enum Scale {
     Soak,
 }
 
+impl Scale {
+    /// How long tests may run without one that ends, before they count as hung: some times what the
+    /// longest takes.
+    const fn max_silence(self) -> Duration {
+        Duration::from_mins(match self {
+            Self::Ci => 10,
+            Self::Soak => 180,
+        })
+    }
+}
+
 /// Runs whole seconds of traffic: two at once would disturb each other's clocks.
 const ONE_AT_A_TIME: &[&str] = &["--test-threads=1"];
 
@@ -97,21 +108,21 @@ impl Tier {
                 for package in packages {
                     cargo.args(["--package", package]);
                 }
-                count(cargo.args(["--lib", "--bins"]))
+                count(cargo.args(["--lib", "--bins"]), scale)
             }
             Self::Vectors => vectors(workspace),
             Self::Sim => {
                 let mut cargo = cargo_test(workspace, scale);
                 cargo.args(["--package", "bitmesh-core", "--test", "*"]);
                 // The build takes longer than a fraction of the steps.
-                count(cargo.args((scale == Scale::Soak).then_some("--release")))
+                count(cargo.args((scale == Scale::Soak).then_some("--release")), scale)
             }
             Self::PowerCut => {
                 machine::need_programs(machine::TRACING)?;
                 let mut cargo = cargo_test(workspace, scale);
                 cargo.args(["--package", "bitmesh-tests", "--test", POWER_CUT]);
                 // Thousands of restarts.
-                count(cargo.args((scale == Scale::Soak).then_some("--release")))
+                count(cargo.args((scale == Scale::Soak).then_some("--release")), scale)
             }
             Self::DataPlane => data_plane(workspace, scale),
             Self::Payments => payments(workspace, scale),
@@ -157,7 +168,7 @@ fn data_plane(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
     for test in cross_crate(workspace, others)? {
         cargo.args(["--test", &test]);
     }
-    count(cargo.arg("--").args(ONE_AT_A_TIME))
+    count(cargo.arg("--").args(ONE_AT_A_TIME), scale)
 }
 
 fn payments(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
@@ -169,7 +180,7 @@ fn payments(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
     for test in cross_crate(workspace, |name| name.ends_with(ON_REGTEST))? {
         cargo.args(["--test", &test]);
     }
-    count(&mut cargo)
+    count(&mut cargo, scale)
 }
 
 fn browser(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
@@ -185,7 +196,7 @@ fn browser(workspace: &Workspace, scale: Scale) -> Result<Outcome> {
     for test in cross_crate(workspace, |name| name.ends_with(IN_BROWSER))? {
         cargo.args(["--test", &test]);
     }
-    count(cargo.arg("--").args(ONE_AT_A_TIME))
+    count(cargo.arg("--").args(ONE_AT_A_TIME), scale)
 }
 
 /// Names of the tests in `tests/tests`.
@@ -216,26 +227,28 @@ fn cargo_test(workspace: &Workspace, scale: Scale) -> Command {
     cargo
 }
 
-/// Runs tests, shows what they say, and counts.
-fn count(command: &mut Command) -> Result<Outcome> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {command:?}"))?;
-    let said = child.stdout.take().context("the tests have no output")?;
-    let mut outcome = Outcome::default();
-    for line in BufReader::new(said).lines() {
-        let line = line?;
-        println!("{line}");
-        outcome.read(&line);
-    }
-    let status = child.wait()?;
-    if !status.success() && outcome.failed == 0 {
-        bail!("the tests did not run: {status}");
-    }
+/// Builds tests, runs them, shows what they say, and counts.
+fn count(tests: &mut Command, scale: Scale) -> Result<Outcome> {
+    build_tests(tests)?;
+    let outcome = watch::run(tests, scale.max_silence())?;
     if outcome == Outcome::default() {
         bail!("there were no tests to run");
     }
     Ok(outcome)
+}
+
+/// A build may be silent for as long as the machine is slow: only the tests are watched.
+fn build_tests(tests: &Command) -> Result<()> {
+    let mut build = Command::new(tests.get_program());
+    build.args(tests.get_args().take_while(|&word| word != "--")).arg("--no-run");
+    for (name, value) in tests.get_envs() {
+        match value {
+            Some(value) => build.env(name, value),
+            None => build.env_remove(name),
+        };
+    }
+    if let Some(folder) = tests.get_current_dir() {
+        build.current_dir(folder);
+    }
+    process::run(&mut build)
 }

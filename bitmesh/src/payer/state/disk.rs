@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::exclusive;
 use crate::folder::make_durable;
 
 const FILE_MODE: u32 = 0o600;
@@ -122,10 +123,6 @@ impl Disk {
             .truncate(false)
             .mode(FILE_MODE)
             .open(self.path.join("lock"))?;
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(exclusive::lock(&file)?.then_some(file))
     }
 }
