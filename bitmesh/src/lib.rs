@@ -3,6 +3,7 @@
 //! Shells do not know each other; only the agent's event loop wires them to the core.
 
 pub mod agent;
+pub mod backup;
 pub mod chain;
 pub mod cli;
 pub mod config;

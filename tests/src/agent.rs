@@ -315,6 +315,19 @@ impl Agent {
         command.output().context("cannot start nsenter")
     }
 
+    /// Runs a command of `bitmesh` as [`Self::command`] does, for so many seconds at most.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it can't be started.
+    pub fn command_within(&self, seconds: u32, words: &[&str]) -> Result<Output> {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.gateway));
+        command.args(["timeout", "--kill-after=5", &seconds.to_string()]);
+        command.arg(&self.binary).args(words).stdin(Stdio::null());
+        command.output().context("cannot start nsenter")
+    }
+
     /// Asks the agent, and gives its answer.
     ///
     /// # Errors

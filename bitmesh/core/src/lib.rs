@@ -9,6 +9,7 @@
 //! ```
 
 mod account;
+pub mod backup;
 pub mod bargain;
 pub mod channel;
 mod channel_record;
@@ -29,7 +30,7 @@ pub use channel_record::{
 };
 pub use gateway::channels::{
     ChannelAnswer, ChannelCommand, ChannelInput, ChannelLine, ChannelPolicy, ChannelResult,
-    Entropy, Payout, PolicyError, Purpose,
+    Entropy, FromBackup, Payout, PolicyError, Purpose,
 };
 pub use gateway::{Gateway, RestoreError};
 pub use io::{

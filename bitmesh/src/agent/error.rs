@@ -80,6 +80,28 @@ pub enum AgentError {
         /// What the system says.
         error: io::Error,
     },
+    /// The copy of the channels has no place.
+    #[error("the backup at {path}: {error}: mend [backup] in the configuration")]
+    Backup {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Without channels there is nothing to recover.
+    #[error("the configuration sells no channels: add [chain] and [channels] as they were")]
+    NoChannels,
+    /// This machine's own gateway knows more than a copy does.
+    #[error(
+        "there is a gate under {0}, so its database is the newest: use `bitmesh gateway` and          `bitmesh close --all`, or run `bitmesh teardown` first"
+    )]
+    GateHere(PathBuf),
+    /// The database did not take the backup.
+    #[error("the backup could not be taken into the database: {0}")]
+    NotRecovered(String),
+    /// The system has no random numbers.
+    #[error("the system has no random numbers: {0}: try again")]
+    NoEntropy(#[source] io::Error),
     /// The secret of all keys.
     #[error(transparent)]
     Seed(#[from] SeedError),

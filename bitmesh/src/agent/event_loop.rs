@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use super::chain::{ChainWorker, News};
+use super::copies::Copies;
 use super::guard::Guard;
 use super::owners::Owners;
 use super::requests::{Asker, Grant, Requests, shown, tariff_of};
@@ -30,7 +31,7 @@ use crate::store::{Full, Report, Writer};
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 /// The core hears of the time at least this often: timers stand still while a machine sleeps.
-const MAX_SLEEP: Duration = Duration::from_secs(1);
+pub(super) const MAX_SLEEP: Duration = Duration::from_secs(1);
 
 /// How long an agent that ends waits for the disk.
 const MAX_LAST_WRITE: Duration = Duration::from_secs(5);
@@ -46,6 +47,7 @@ pub(super) struct EventLoop {
     guard: Guard,
     owners: Owners,
     writer: Writer,
+    copies: Copies,
     heard: Heard,
     /// The thread that follows the chain, if channels are sold.
     chain: Option<ChainWorker>,
@@ -100,6 +102,7 @@ impl EventLoop {
         started: BootTime,
     ) -> Result<Self, AgentError> {
         let owners = Owners::new(config.anti_spoof, &meters)?;
+        let copies = Copies::start(config.backup.as_ref(), &gateway)?;
         let events = meters.events_fd().try_clone_to_owned().map_err(AgentError::Runtime)?;
         let listen = |kind| signal(kind).map_err(AgentError::Runtime);
         Ok(Self {
@@ -109,6 +112,7 @@ impl EventLoop {
             guard,
             owners,
             writer,
+            copies,
             heard,
             chain_status: chain.is_some().then_some(ChainStatus {
                 state: ChainState::Starting,
@@ -210,14 +214,17 @@ impl EventLoop {
 
     fn take_report(&mut self, report: Report) {
         self.unwritten = self.unwritten.saturating_sub(1);
-        let input = match report {
-            Report::Persisted(batch) => Input::Persisted(batch),
+        match report {
+            Report::Persisted(batch) => {
+                self.gateway.handle_input(now(), Input::Persisted(batch));
+                self.copies.durable(batch, &self.gateway);
+            }
             Report::Failed(batch, error) => {
                 tracing::error!(%error, "a batch was not written");
-                Input::PersistFailed(batch)
+                self.copies.failed(batch);
+                self.gateway.handle_input(now(), Input::PersistFailed(batch));
             }
-        };
-        self.gateway.handle_input(now(), input);
+        }
     }
 
     /// Hints only: what they are about is read from the meters, those that are hinted at.
@@ -334,6 +341,7 @@ impl EventLoop {
             unwritten_batches: self.unwritten + u64::from(self.stalled.is_some()),
             chain: self.chain_status.clone(),
             channels: self.live_channels(),
+            backup: self.copies.status(),
         })
     }
 
@@ -384,6 +392,7 @@ impl EventLoop {
 
     /// `false` if the writer has no room: the next report tells when it has.
     fn persist(&mut self, batch: BatchId, records: Vec<Record>) -> Result<bool, AgentError> {
+        self.copies.note(batch, &records);
         match self.writer.persist(batch, records) {
             Ok(()) => {
                 self.unwritten += 1;
@@ -434,6 +443,7 @@ impl EventLoop {
         if self.unwritten == 0 {
             drop(self.writer.finish());
         }
+        self.copies.finish();
         tracing::info!(
             signal,
             "ending; the gate stays in place and goes on metering, `bitmesh teardown` removes it"

@@ -5,10 +5,12 @@
 
 mod book;
 mod chain;
+mod copies;
 mod error;
 mod event_loop;
 mod guard;
 mod owners;
+mod recover;
 mod requests;
 mod rights;
 mod stations;
@@ -35,6 +37,7 @@ use crate::seed;
 use crate::store::{MAX_UNREAD_REPORTS, Report, Store, Writer};
 
 pub use self::error::AgentError;
+pub use self::recover::{Recovering, recover};
 
 /// IANA numbers of what the unpaid may reach on the gateway.
 const TCP: u8 = 6;
@@ -66,6 +69,7 @@ pub fn run(config: Config, object: &'static [u8]) -> Result<(), AgentError> {
         let ports = config.lans.iter().map(lan_port).collect();
         let portal = Portal::start(ports, config.portal.venue.clone(), ask)?;
         guard::check_ground(&config)?;
+        config.backup.as_ref().map(copies::prepare).transpose()?;
         let gate = open_gate(&config, object, &mut store)?;
         let event_loop = start(config, gate, store, requests, stations)?;
         let outcome = event_loop.run().await;

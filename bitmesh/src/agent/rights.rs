@@ -54,7 +54,18 @@ pub(super) fn drop_all_but_needed(low_port: bool) -> Result<(), AgentError> {
 ///
 /// Fails if the system refuses.
 pub(super) fn drop_all_but_reading() -> Result<(), AgentError> {
-    keep(READING)
+    // Who recovers channels need not be root: then there is nothing to keep.
+    let held = capabilities(None).map_err(|error| AgentError::DropRights(error.into()))?;
+    keep(READING.intersection(held.permitted))
+}
+
+/// Gives up every right, for this thread and the programs that it starts.
+///
+/// # Errors
+///
+/// Fails if the system refuses.
+pub(super) fn drop_all() -> Result<(), AgentError> {
+    keep(CapabilitySet::empty())
 }
 
 fn keep(rights: CapabilitySet) -> Result<(), AgentError> {

@@ -195,7 +195,8 @@ fn session_of(account: &AccountView) -> SessionView {
     }
 }
 
-fn is_over(line: &ChannelLine) -> bool {
+/// Whether nothing is left to do on the channel.
+pub(super) fn is_over(line: &ChannelLine) -> bool {
     use bitmesh_core::wire::ChannelWord as Word;
     match line.state {
         Word::Opened | Word::Unconfirmed | Word::Open | Word::Closing => false,

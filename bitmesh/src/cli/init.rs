@@ -17,7 +17,8 @@ const MAX_WORDS_BYTES: u64 = 1_024;
 /// Make the seed of a gateway's keys, and show its words once
 ///
 /// The keys of every channel follow from it. Write the words down, and keep them from others: with
-/// them and a copy of the database a new machine closes every channel. The words alone bring back
+/// them and a backup or a copy of the database a new machine closes every channel (`bitmesh
+/// recover`). The words alone bring back
 /// the keys, not which channels there were, nor the updates that payers signed.
 #[derive(Args)]
 pub(super) struct Init {

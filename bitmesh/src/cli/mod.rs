@@ -15,6 +15,7 @@ mod interrupt;
 mod node;
 mod output;
 mod receipt;
+mod recover;
 mod refund;
 mod setup;
 mod status;
@@ -47,6 +48,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Init),
+    Recover(recover::Recover),
     Gateway(gateway::Gateway),
     Grant(grant::Grant),
     Stop(stop::Stop),
@@ -79,6 +81,7 @@ pub fn main_with(object: &'static [u8]) -> ExitCode {
 fn run(command: Command, object: &'static [u8]) -> Result<(), Failure> {
     match command {
         Command::Init(init) => init.run(),
+        Command::Recover(recover) => recover.run(),
         Command::Gateway(gateway) => gateway.run(object),
         Command::Grant(grant) => grant.run(),
         Command::Stop(stop) => stop.run(),

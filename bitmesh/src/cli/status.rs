@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::table::{Align, Table, Tone};
 use super::{human, output};
 use crate::control::{
-    Bypass, ChainState, ChainStatus, Hooked, Request, Response, Status, Unbilled,
+    BackupStatus, Bypass, ChainState, ChainStatus, Hooked, Request, Response, Status, Unbilled,
 };
 
 /// Show how the agent does, and how each LAN interface is attached
@@ -41,7 +41,8 @@ fn show(status: &Status) -> String {
          accounts   {accounts}, {open} open, {waiting} waiting for room\n\
          not billed {}\n\
          chain      {}\n\
-         channels   {} not over\n\n",
+         channels   {} not over\n\
+         backup     {}\n\n",
         status.bpffs,
         status.epoch,
         status.database,
@@ -49,6 +50,7 @@ fn show(status: &Status) -> String {
         unbilled(&status.unbilled),
         chain(status.chain.as_ref()),
         status.channels,
+        backup(status.backup.as_ref()),
     );
     let columns = ["INTERFACE", "INDEX", "UPLINK", "DOWNLINK"].map(|name| (name, Align::Left));
     let mut table = Table::new(&columns);
@@ -99,5 +101,14 @@ fn chain(chain: Option<&ChainStatus>) -> String {
             let why = why.as_deref().unwrap_or("see the log");
             format!("NOT SEEN{at}, no new channels: {why}")
         }
+    }
+}
+
+fn backup(backup: Option<&BackupStatus>) -> String {
+    match backup {
+        None => "none: a copy of the channels away from this disk is kept with [backup]".to_owned(),
+        Some(BackupStatus { behind: 0, .. }) => "up to date".to_owned(),
+        Some(BackupStatus { behind, why: None }) => format!("{behind} lines on their way"),
+        Some(BackupStatus { behind, why: Some(why) }) => format!("{behind} lines NOT SAVED: {why}"),
     }
 }

@@ -9,7 +9,7 @@ use bitmesh_core::Tariff;
 use toml::Spanned;
 
 use super::error::Wrong;
-use super::{Config, DEFAULT_TARIFF, Lan, Raw, RawLan, payments, portal};
+use super::{Config, DEFAULT_TARIFF, Lan, Raw, RawLan, backup, payments, portal};
 
 /// Bytes of an interface name, at most (`IFNAMSIZ`, less its zero).
 const MAX_INTERFACE_BYTES: usize = 15;
@@ -34,6 +34,13 @@ pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
     let tariffs = tariffs(raw.tariffs)?;
     let payments = payments::check(raw.chain, raw.channels, raw.bargaining, &tariffs, &database)?;
     let portal = portal::check(raw.portal)?;
+    let backup = match raw.backup {
+        Some(backup) if payments.is_none() => {
+            let what = "[backup] keeps a copy of the channels: add [chain] and [channels]";
+            return Err(Wrong::new(backup.span(), what.to_owned()));
+        }
+        backup => backup.map(|backup| backup::check(backup, &database)).transpose()?,
+    };
     Ok(Config {
         database,
         bpffs,
@@ -44,6 +51,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
         lans,
         tariffs,
         payments,
+        backup,
         portal,
     })
 }

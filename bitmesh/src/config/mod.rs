@@ -22,8 +22,12 @@
 //!
 //! [channels]
 //! payout_address = "bc1…" # or payout_descriptor
+//!
+//! [backup]
+//! directory = "/mnt/usb/bitmesh" # or command
 //! ```
 
+mod backup;
 mod bargaining;
 mod check;
 mod error;
@@ -39,6 +43,8 @@ use std::path::{Path, PathBuf};
 use bitmesh_core::Tariff;
 use serde::Deserialize;
 use toml::Spanned;
+
+use crate::backup::Target;
 
 pub use self::error::ConfigError;
 pub use self::payments::{
@@ -108,6 +114,8 @@ pub struct Config {
     pub tariffs: BTreeMap<String, Tariff>,
     /// What sells channels. Without it, the operator grants.
     pub payments: Option<Payments>,
+    /// Where a copy of the channels is kept, if anywhere.
+    pub backup: Option<Target>,
     /// What visitors are shown.
     pub portal: PortalPages,
 }
@@ -135,6 +143,7 @@ struct Raw {
     chain: Option<Spanned<payments::RawChain>>,
     channels: Option<Spanned<payments::RawChannels>>,
     bargaining: Option<Spanned<bargaining::RawBargaining>>,
+    backup: Option<Spanned<backup::RawBackup>>,
     #[serde(default)]
     portal: portal::RawPortal,
 }

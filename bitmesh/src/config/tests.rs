@@ -32,6 +32,7 @@ fn the_smallest_configuration_gets_the_defaults() {
         }],
         tariffs: BTreeMap::from([("default".into(), Tariff::default())]),
         payments: None,
+        backup: None,
         portal: PortalPages::default(),
     };
     assert_eq!(config, expected);
@@ -91,7 +92,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
         "\ndatabse = \"/x\"\n",
         "gateway.toml:2: unknown key `databse`: use one of `database`, `socket`, `bpffs`, \
          `hook`, `anti_spoof`, `allow_bypass`, `lan`, `tariffs`, `chain`, `channels`, \
-         `bargaining`, `portal`",
+         `bargaining`, `backup`, `portal`",
     );
     refused(
         "[[lan]]\ninterface = \"a\"\n\nport = 1\n",
@@ -425,4 +426,24 @@ fn the_page_about_the_place_has_an_address_of_a_page() {
         let said = venue(url).expect_err(url).to_string();
         assert!(said.contains("`venue_info_url` is no address of a page"), "{said}");
     }
+}
+
+#[test]
+fn a_backup_goes_to_a_directory_or_a_command_and_belongs_to_channels() {
+    let with = |lines: &str| parse(&format!("{SMALLEST}{CHAIN}{CHANNELS}[backup]\n{lines}\n"));
+    let directory = with("directory = \"/mnt/usb\"").expect("valid").backup;
+    assert_eq!(directory, Some(Target::Directory("/mnt/usb".into())));
+    let command = with("command = [\"/bin/save\", \"x\"]").expect("valid").backup;
+    assert_eq!(command, Some(Target::Command(vec!["/bin/save".into(), "x".into()])));
+    let either = "give either `directory` or `command`";
+    assert_eq!(complaint(with("")), either);
+    assert_eq!(complaint(with("directory = \"/a\"\ncommand = [\"/b\"]")), either);
+    let own = "`directory` is the database's own: name one on another disk";
+    assert_eq!(complaint(with("directory = \"/var/lib/bitmesh\"")), own);
+    for words in ["[]", "[\"save\"]"] {
+        let named = complaint(with(&format!("command = {words}")));
+        assert!(named.starts_with("`command` names a program and its arguments"), "{named}");
+    }
+    let alone = complaint(parse(&format!("{SMALLEST}[backup]\ndirectory = \"/mnt/usb\"\n")));
+    assert_eq!(alone, "[backup] keeps a copy of the channels: add [chain] and [channels]");
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 pub use self::client::{ClientError, ask};
 pub use self::protocol::{
-    AccountLine, Attachment, Bypass, ChainState, ChainStatus, ChannelRow, Hooked, Request,
-    Response, State, Status, Unbilled,
+    AccountLine, Attachment, BackupStatus, Bypass, ChainState, ChainStatus, ChannelRow, Hooked,
+    Request, Response, State, Status, Unbilled,
 };
 pub use self::server::{Asked, ControlError, Server};
 

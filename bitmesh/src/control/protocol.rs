@@ -146,6 +146,17 @@ pub struct Status {
     pub chain: Option<ChainStatus>,
     /// Channels that are not over.
     pub channels: u64,
+    /// How the copy of the channels does; nothing if none is kept.
+    pub backup: Option<BackupStatus>,
+}
+
+/// How the copy of the channels does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupStatus {
+    /// Lines that wait to be saved: one a channel, at most.
+    pub behind: u64,
+    /// Why they are not saved, and how to mend it.
+    pub why: Option<String>,
 }
 
 /// How the chain is seen.

@@ -13,6 +13,7 @@
 //!   the same batch the channel learns what it owes. Closes only ever follow it.
 
 mod alone;
+mod backup;
 mod book;
 mod close;
 mod end;
@@ -34,6 +35,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub use self::backup::FromBackup;
 pub(super) use self::book::Channels;
 pub use self::close::CHALLENGE_VALID;
 pub use self::io::{ChannelAnswer, ChannelCommand, ChannelInput, ChannelResult, Entropy, Purpose};

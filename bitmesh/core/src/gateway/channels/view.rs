@@ -99,7 +99,7 @@ impl Gateway {
     }
 
     /// What the channel pays of its account's charges, by now.
-    fn charged(&self, channel: &Channel) -> Units {
+    pub(super) fn charged(&self, channel: &Channel) -> Units {
         let final_charge = channel.state.frozen.map(|frozen| frozen.charged);
         final_charge.unwrap_or_else(|| {
             let account = self.accounts.get(&channel.mac());

@@ -1,5 +1,6 @@
 //! Stories with a known end.
 
+mod backup;
 mod bidding;
 mod chain;
 mod closing;
