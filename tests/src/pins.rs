@@ -4,15 +4,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, Map, MapData};
-use bitmesh_common::abi::{Account, Mac, Meter};
+use bitmesh_common::abi::{Account, Mac, Meter, Stranger};
 use bitmesh_common::money::time_due;
 
 use crate::lab::Subscriber;
 
-/// `meters` and `accounts`.
+/// `meters`, `accounts` and `strangers`.
 pub struct Pins {
     meters: HashMap<MapData, Mac, Meter>,
     accounts: Array<MapData, Account>,
+    strangers: HashMap<MapData, Mac, Stranger>,
 }
 
 impl Pins {
@@ -28,6 +29,7 @@ impl Pins {
         Ok(Self {
             meters: HashMap::try_from(Map::HashMap(pinned("meters")?))?,
             accounts: Array::try_from(Map::Array(pinned("accounts")?))?,
+            strangers: HashMap::try_from(Map::LruHashMap(pinned("strangers")?))?,
         })
     }
 
@@ -48,6 +50,12 @@ impl Pins {
     /// Fails if it has no meter.
     pub fn account(&self, of: &Subscriber) -> Result<Account> {
         Ok(self.accounts.get(&self.meter(of)?.slot, 0)?)
+    }
+
+    /// How many stations without a meter are remembered.
+    #[must_use]
+    pub fn strangers(&self) -> usize {
+        self.strangers.keys().flatten().count()
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::Result;
 use bitmesh::meter::{HookChoice, LanOptions, MeterOptions, Meters};
 use bitmesh_common::gate::Direction;
-use bitmesh_core::{AccountImage, BootTime, Mac, Tariff, Units};
+use bitmesh_core::{AccountImage, BootTime, Mac, Reading, Tariff, Units};
 use bitmesh_tests::frames::{INTERNET_V4, Sent, V4, udp};
 use bitmesh_tests::kernel::{KernelGate, Said};
 use bitmesh_tests::lab::{LAN, Lab};
@@ -101,7 +101,7 @@ fn a_thousand_accounts_written_at_full_speed_give_no_wrong_verdict() -> Result<(
     let gate = Gate::new()?;
     let mut meters = gate.open()?;
     for number in 0..ACCOUNTS {
-        meters.set_account(&account(number, 0)).expect("there is room");
+        meters.set_account(&account(number, 0), Reading::default()).expect("there is room");
     }
     let kernel = KernelGate::load_beside(BITMESH, &gate.options.bpffs);
     let written = AtomicU64::new(0);
@@ -116,7 +116,9 @@ fn a_thousand_accounts_written_at_full_speed_give_no_wrong_verdict() -> Result<(
                 if number == CHANGING && !round.is_multiple_of(ROUNDS_A_CHANGE) {
                     continue;
                 }
-                meters.set_account(&account(number, round)).expect("the account is written");
+                meters
+                    .set_account(&account(number, round), Reading::default())
+                    .expect("the account is written");
                 written.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -1,5 +1,8 @@
 //! One account: what is durable, what the kernel holds, what was charged.
 
+use bitmesh_common::abi::Mac;
+use bitmesh_common::money::bytes_cost;
+
 use crate::channel_record::{ChannelUpdate, Meter};
 use crate::io::{AccountImage, Reading};
 use crate::ledger::{Charges, Credits, Statement, Withdrawals};
@@ -10,6 +13,9 @@ use crate::wire::ChannelId;
 
 /// The kernel announces a low balance when this fraction of what was left is left: one eighth.
 pub(crate) const LOW_FRACTION: u64 = 8;
+
+/// Who can't pay for so many bytes, the largest packet of Ethernet, has nothing left.
+const LARGEST_PACKET_BYTES: u64 = 1_500;
 
 /// An account whose state and credits are durable.
 #[derive(Clone, Debug)]
@@ -30,10 +36,14 @@ pub(crate) struct Account {
     pub(crate) held: Option<AccountImage>,
     /// The reading and the charges for time that are on disk for this epoch.
     pub(crate) persisted: (Reading, Units),
+    /// When it was last found to have used something.
+    pub(crate) active: BootTime,
+    /// Whether the kernel has a meter of it.
+    pub(crate) is_metered: bool,
 }
 
 /// A change of an account that takes effect when it is durable, and not before.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Draft {
     /// The new state, if it changes.
     pub(crate) state: Option<AccountState>,
@@ -43,6 +53,8 @@ pub(crate) struct Draft {
     pub(crate) usage: Option<Usage>,
     /// The channel that takes no updates from then on.
     pub(crate) freeze: Option<Freeze>,
+    /// The account that is no more.
+    pub(crate) forget: Option<Mac>,
 }
 
 /// Money that comes in.
@@ -92,7 +104,8 @@ impl Draft {
         let state = self.state.map(Record::Account);
         let usage = self.usage.map(Record::Usage);
         let money = self.money.as_ref().map(Money::record);
-        [state, usage, money].into_iter().flatten()
+        let forget = self.forget.map(Record::ForgetAccount);
+        [state, usage, money, forget].into_iter().flatten()
     }
 }
 
@@ -108,6 +121,8 @@ impl Account {
             time_charged: state.time_settled,
             held: None,
             persisted: (Reading::default(), state.time_settled),
+            active: state.start,
+            is_metered: false,
         }
     }
 
@@ -157,6 +172,9 @@ impl Account {
     /// An older reading than the newest is ignored.
     pub(crate) fn observe(&mut self, now: BootTime, reading: Reading) {
         if reading.is_since(&self.reading) {
+            if reading != self.reading {
+                self.active = now;
+            }
             self.reading = reading;
             self.time_charged = self.time_at(now);
         }
@@ -186,6 +204,14 @@ impl Account {
             let due = held.tariff.time_due(held.start, now);
             self.is_timed() && self.reading.spent.saturating_add(due) >= held.prepaid
         })
+    }
+
+    /// Whether not even a packet's price is left.
+    pub(crate) fn is_spent(&self) -> bool {
+        let Tariff { uplink_msat_per_mib, downlink_msat_per_mib, .. } = self.state.tariff;
+        let price = uplink_msat_per_mib.max(downlink_msat_per_mib);
+        let left = self.covered().saturating_sub(self.charges().total());
+        left < MilliSat(1).units().max(Units(bytes_cost(LARGEST_PACKET_BYTES, price)))
     }
 
     /// Whether there is no more credit than the kernel knows of: what is consumed stays so.
@@ -260,7 +286,6 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
-    use bitmesh_common::abi::Mac;
     use proptest::prelude::*;
 
     use super::*;

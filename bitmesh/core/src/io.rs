@@ -130,6 +130,10 @@ pub enum Input {
     AccountSet(Mac),
     /// The kernel has no room for this account: the other answer to [`Command::SetAccount`].
     NoRoom(Mac),
+    /// The kernel has no meter of this account any more: the answer to [`Command::DropMeter`].
+    MeterDropped(Mac),
+    /// These stations send, and nothing that they have covers it.
+    Knocked(Vec<Mac>),
     /// Something about channels.
     Channel(ChannelInput),
     /// Nothing but the time.
@@ -163,11 +167,14 @@ pub enum Command {
     },
     /// Let the kernel hold this account, open, then say [`Input::AccountSet`]. If more than
     /// `prepaid` and `low_mark` differ from what it holds, the gate is closed, no packet in
-    /// flight, meanwhile.
+    /// flight, meanwhile. A new meter begins with [`crate::Gateway::reading`].
     SetAccount(AccountImage),
     /// Close this account's gate, wait until no packet is in flight, then say [`Input::Closed`].
     /// A gate that is closed stays so, and its last reading is the answer.
     CloseAccount(Mac),
+    /// Give up the meter of this account, whose gate is closed; once no packet can hold it, say
+    /// [`Input::MeterDropped`]. There may be none.
+    DropMeter(Mac),
     /// Read all meters, then say [`Input::Sampled`].
     Sample,
     /// Tell the asker.

@@ -11,9 +11,11 @@ use crate::units::{MilliSat, Units};
 /// Money by where it came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ByKind<T> {
-    /// The operator's grants: consumed first.
+    /// What newcomers are given so that they can pay: consumed first.
+    pub allowances: T,
+    /// The operator's grants: consumed next.
     pub grants: T,
-    /// Lightning top-ups: consumed next.
+    /// Lightning top-ups: consumed then.
     pub top_ups: T,
     /// Channel updates: consumed last.
     pub channel: T,
@@ -27,8 +29,14 @@ impl Credits {
     #[must_use]
     pub fn total(&self) -> MilliSat {
         // Cannot saturate: `with` keeps the sum below 2^44.
-        let sum = self.grants.0.saturating_add(self.top_ups.0).saturating_add(self.channel.0);
-        MilliSat(sum)
+        let given = self.allowances.0.saturating_add(self.grants.0);
+        MilliSat(given.saturating_add(self.top_ups.0).saturating_add(self.channel.0))
+    }
+
+    /// Whether there is nothing but allowances: nobody ever paid or was granted anything.
+    #[must_use]
+    pub fn are_allowances(&self) -> bool {
+        self.total() == self.allowances
     }
 
     /// These credits and one more; `None` if the sum would be above [`MilliSat::MAX`].
@@ -36,6 +44,7 @@ impl Credits {
     pub fn with(mut self, kind: CreditKind, amount: MilliSat) -> Option<Self> {
         self.total().checked_add(amount)?;
         let of_kind = match kind {
+            CreditKind::Allowance => &mut self.allowances,
             CreditKind::Grant => &mut self.grants,
             CreditKind::TopUp => &mut self.top_ups,
             CreditKind::Channel => &mut self.channel,
@@ -44,8 +53,8 @@ impl Credits {
         Some(self)
     }
 
-    /// How much of each kind `charged` has consumed: grants first, then top-ups, then channel.
-    /// Charges beyond the credits consume nothing more.
+    /// How much of each kind `charged` has consumed: allowances first, then grants, then
+    /// top-ups, then channel. Charges beyond the credits consume nothing more.
     #[must_use]
     pub fn consumed(&self, charged: Units) -> ByKind<Units> {
         let mut rest = charged;
@@ -55,10 +64,11 @@ impl Credits {
             taken
         };
         // The order of these lines is the order of consumption.
+        let allowances = take(self.allowances);
         let grants = take(self.grants);
         let top_ups = take(self.top_ups);
         let channel = take(self.channel);
-        ByKind { grants, top_ups, channel }
+        ByKind { allowances, grants, top_ups, channel }
     }
 }
 
@@ -160,14 +170,13 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [CreditKind; 3] = [CreditKind::Grant, CreditKind::TopUp, CreditKind::Channel];
+    const KINDS: [CreditKind; 4] =
+        [CreditKind::Allowance, CreditKind::Grant, CreditKind::TopUp, CreditKind::Channel];
 
     fn credits() -> impl Strategy<Value = Credits> {
-        let third = MilliSat::MAX.0 / 3;
-        [0..=third, 0..=third, 0..=third].prop_map(|[grants, top_ups, channel]| Credits {
-            grants: MilliSat(grants),
-            top_ups: MilliSat(top_ups),
-            channel: MilliSat(channel),
+        [(); 4].map(|()| 0..=MilliSat::MAX.0 / 4).prop_map(|msat| {
+            let [allowances, grants, top_ups, channel] = msat.map(MilliSat);
+            Credits { allowances, grants, top_ups, channel }
         })
     }
 
@@ -188,12 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn grants_are_consumed_before_top_ups_and_these_before_the_channel() {
+    fn gifts_are_consumed_before_top_ups_and_these_before_the_channel() {
         let one = MilliSat(1);
-        let credits = Credits { grants: one, top_ups: one, channel: one };
+        let credits = Credits { allowances: one, grants: one, top_ups: one, channel: one };
         let half = Units(one.units().0 / 2);
-        let consumed = credits.consumed(one.units().saturating_add(half));
-        let expected = ByKind { grants: one.units(), top_ups: half, channel: Units(0) };
+        let consumed = credits.consumed(Units(2 * one.units().0).saturating_add(half));
+        let (allowances, grants) = (one.units(), one.units());
+        let expected = ByKind { allowances, grants, top_ups: half, channel: Units(0) };
         assert_eq!(consumed, expected);
     }
 
@@ -218,15 +228,18 @@ mod tests {
         #[test]
         fn what_is_consumed_is_what_was_charged((credits, charges) in books()) {
             let used = credits.consumed(charges.total());
-            let sum = used.grants.saturating_add(used.top_ups).saturating_add(used.channel);
+            let given = used.allowances.saturating_add(used.grants);
+            let sum = given.saturating_add(used.top_ups).saturating_add(used.channel);
             prop_assert_eq!(sum, charges.total());
+            let no_grants = used.grants == Units(0);
+            prop_assert!(no_grants || used.allowances == credits.allowances.units());
             prop_assert!(used.top_ups == Units(0) || used.grants == credits.grants.units());
             prop_assert!(used.channel == Units(0) || used.top_ups == credits.top_ups.units());
         }
 
         #[test]
         fn credits_add_up_whatever_their_order(
-            amounts in prop::collection::vec((0..3_usize, 0..=MilliSat::MAX.0 / 32), 0..32),
+            amounts in prop::collection::vec((0..4_usize, 0..=MilliSat::MAX.0 / 32), 0..32),
         ) {
             let add = |credits: Credits, (kind, amount): &(usize, u64)| {
                 credits.with(KINDS[*kind], MilliSat(*amount)).unwrap()

@@ -28,6 +28,7 @@ pub use channel_record::{
     ChannelEnd, ChannelPhase, ChannelState, ChannelUpdate, CloseTx, Countersigned, Frozen, Funding,
     Meter, SpendKind,
 };
+pub use gateway::allowance::{ALLOWANCE_EVERY, AllowanceError, AllowancePolicy, MAX_ALLOWANCES};
 pub use gateway::channels::{
     ChannelAnswer, ChannelCommand, ChannelInput, ChannelLine, ChannelPolicy, ChannelResult,
     Entropy, FromBackup, Payout, PolicyError, Purpose,

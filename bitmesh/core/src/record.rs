@@ -26,6 +26,8 @@ pub struct CreditId(pub u128);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CreditKind {
+    /// Given to who can't pay yet, so that a wallet reaches its peers.
+    Allowance,
     /// The operator gave it.
     Grant,
     /// Paid by Lightning.
@@ -98,6 +100,8 @@ pub enum Record {
     Update(ChannelUpdate),
     /// Remove a channel that never had an update.
     Forget(ChannelId),
+    /// Remove an account that never had anything but allowances: its credits and usage with it.
+    ForgetAccount(Mac),
 }
 
 /// All that was durable when the agent started, in no order.

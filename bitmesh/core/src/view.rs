@@ -97,6 +97,12 @@ pub struct Summary {
 }
 
 impl AccountView {
+    /// Whether all that it ever had is an allowance: its subscriber has paid nothing yet.
+    #[must_use]
+    pub fn is_allowance(&self) -> bool {
+        self.credits.allowances.0 > 0 && self.credits.are_allowances()
+    }
+
     /// What was charged for bytes and time, and what rounding took.
     #[must_use]
     pub fn charged(&self) -> MilliSat {

@@ -81,7 +81,11 @@ impl Copies {
                 Record::Channel(state) => drop(touched.channels.insert(state.id)),
                 Record::Update(update) => drop(touched.channels.insert(update.channel)),
                 Record::KeyIndex(_) => touched.has_key = true,
-                Record::Credit(_) | Record::Account(_) | Record::Usage(_) | Record::Forget(_) => {}
+                Record::Credit(_)
+                | Record::Account(_)
+                | Record::Usage(_)
+                | Record::Forget(_)
+                | Record::ForgetAccount(_) => {}
             }
         }
         if touched.has_key || !touched.channels.is_empty() {

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use bitmesh_core::AllowanceError;
+
 use crate::chain::ChainError;
 use crate::control::ControlError;
 use crate::fence::FenceError;
@@ -32,6 +34,9 @@ pub enum AgentError {
     /// The thread that writes the database is gone.
     #[error("the database is no longer written: see the log, and start again")]
     WriterEnded,
+    /// What newcomers are to be given.
+    #[error(transparent)]
+    Allowance(#[from] AllowanceError),
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),

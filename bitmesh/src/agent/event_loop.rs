@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use bitmesh_common::abi::{EVENT_EXHAUSTED, EVENT_LOW, Meter};
+use bitmesh_common::abi::{EVENT_EXHAUSTED, EVENT_LOW, EVENT_STRANGER, Meter};
 use bitmesh_core::{
     BatchId, BootTime, Command, Gateway, Input, Mac, Reading, Record, Sample, Tariff,
 };
@@ -29,6 +29,9 @@ use crate::store::{Full, Report, Writer};
 
 /// The LAN interfaces are looked at anew this often, if nothing was heard of them.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
+
+/// Stations without an account are looked for among those that were heard in this time.
+const STRANGER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The core hears of the time at least this often: timers stand still while a machine sleeps.
 pub(super) const MAX_SLEEP: Duration = Duration::from_secs(1);
@@ -206,7 +209,10 @@ impl EventLoop {
             Woken::Event => return self.read_events(),
             Woken::Time => self.gateway.handle_input(now(), Input::Tick),
             Woken::Neighbours => self.owners.look(&mut self.meters, now()),
-            Woken::Refresh => self.guard.look(&mut self.meters, &self.config),
+            Woken::Refresh => {
+                self.guard.look(&mut self.meters, &self.config);
+                return self.look_for_strangers();
+            }
             Woken::End(_) => {}
         }
         Ok(())
@@ -229,7 +235,7 @@ impl EventLoop {
 
     /// Hints only: what they are about is read from the meters, those that are hinted at.
     fn read_events(&mut self) -> Result<(), AgentError> {
-        let mut hinted = BTreeSet::new();
+        let (mut hinted, mut knocking) = (BTreeSet::new(), BTreeSet::new());
         self.more_events = true;
         for _ in 0..MAX_EVENTS_PER_TURN {
             let Some(event) = self.meters.next_event() else {
@@ -245,12 +251,34 @@ impl EventLoop {
             if event.kind == EVENT_LOW || event.kind == EVENT_EXHAUSTED {
                 hinted.insert(event.mac);
             }
+            if event.kind == EVENT_EXHAUSTED || event.kind == EVENT_STRANGER {
+                knocking.insert(event.mac);
+            }
         }
         if !hinted.is_empty() {
             let before = now();
             let samples = self.meters.sample_some(&hinted)?;
             self.gateway.handle_input(before, Input::Sampled(samples));
         }
+        self.knock(knocking.into_iter().collect());
+        Ok(())
+    }
+
+    /// Who sends and can't pay may be given an allowance.
+    fn knock(&mut self, macs: Vec<Mac>) {
+        if self.config.allowance.is_some() && !macs.is_empty() {
+            self.gateway.handle_input(now(), Input::Knocked(macs));
+        }
+    }
+
+    /// The kernel says only once that a station is new, and says nothing if the ring is full.
+    fn look_for_strangers(&mut self) -> Result<(), AgentError> {
+        if self.config.allowance.is_none() {
+            return Ok(());
+        }
+        let since = BootTime(now().0.saturating_sub(STRANGER_WITHIN.as_nanos() as u64));
+        let strangers = self.meters.strangers_since(since)?;
+        self.knock(strangers);
         Ok(())
     }
 
@@ -301,10 +329,12 @@ impl EventLoop {
         Ok(())
     }
 
-    /// The prices that a grant is to be sold at.
+    /// The prices that a grant is to be sold at: those of the open session, unless all it has is an
+    /// allowance, which has prices of its own.
     fn tariff(&self, grant: &Grant) -> Result<Tariff, String> {
         let account = self.gateway.account(grant.mac.0);
-        let session = account.filter(|account| account.open).map(|account| account.tariff);
+        let session = account.filter(|account| account.open && !account.is_allowance());
+        let session = session.map(|account| account.tariff);
         tariff_of(grant.tariff.as_deref(), session, &self.config.tariffs)
     }
 
@@ -360,11 +390,18 @@ impl EventLoop {
                     }
                     return Ok(());
                 }
-                Command::SetAccount(image) => match self.meters.set_account(&image) {
-                    Ok(()) => Input::AccountSet(image.mac),
-                    Err(MeterError::NoRoom) => Input::NoRoom(image.mac),
-                    Err(error) => return Err(error.into()),
-                },
+                Command::SetAccount(image) => {
+                    let reading = self.gateway.reading(image.mac);
+                    match self.meters.set_account(&image, reading) {
+                        Ok(()) => Input::AccountSet(image.mac),
+                        Err(MeterError::NoRoom) => Input::NoRoom(image.mac),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Command::DropMeter(mac) => {
+                    self.meters.drop_meter(mac)?;
+                    Input::MeterDropped(mac)
+                }
                 Command::CloseAccount(mac) => Input::Closed(self.close(mac)?),
                 Command::Sample => {
                     self.sample()?;

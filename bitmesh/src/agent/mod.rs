@@ -227,6 +227,9 @@ fn start(
         let bargaining = config.payments.as_ref().and_then(|p| p.bargaining.clone());
         gateway = gateway.with_channels(policy)?.with_bargaining(bargaining);
     }
+    if let Some(policy) = config.allowance {
+        gateway = gateway.with_allowance(policy)?;
+    }
     let heard = Heard { reports, asked, stations, news };
     EventLoop::new(config, gateway, (meters, guard), writer, heard, chain, started)
 }

@@ -242,6 +242,7 @@ impl Recovery {
                 Command::CloseAccount(mac) => {
                     Input::Closed(Sample { mac, reading: Reading::default() })
                 }
+                Command::DropMeter(mac) => Input::MeterDropped(mac),
                 Command::Sample => Input::Sampled(Vec::new()),
                 Command::Channel(command) => {
                     self.chain.order(command);

@@ -9,7 +9,7 @@ use bitmesh_core::Tariff;
 use toml::Spanned;
 
 use super::error::Wrong;
-use super::{Config, DEFAULT_TARIFF, Lan, Raw, RawLan, backup, payments, portal};
+use super::{Config, DEFAULT_TARIFF, Lan, Raw, RawLan, allowance, backup, payments, portal};
 
 /// Bytes of an interface name, at most (`IFNAMSIZ`, less its zero).
 const MAX_INTERFACE_BYTES: usize = 15;
@@ -41,6 +41,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
         }
         backup => backup.map(|backup| backup::check(backup, &database)).transpose()?,
     };
+    let allowance = allowance::check(raw.pay_allowance_kib, raw.pay_allowance_total_kib)?;
     Ok(Config {
         database,
         bpffs,
@@ -50,6 +51,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
         allow_bypass: raw.allow_bypass,
         lans,
         tariffs,
+        allowance,
         payments,
         backup,
         portal,

@@ -4,6 +4,7 @@
 //! database = "/var/lib/bitmesh/bitmesh.db"
 //! hook = "auto"
 //! anti_spoof = true
+//! pay_allowance_kib = 512 # nothing is given without this line
 //!
 //! [[lan]]
 //! interface = "wlan0"
@@ -27,6 +28,7 @@
 //! directory = "/mnt/usb/bitmesh" # or command
 //! ```
 
+mod allowance;
 mod backup;
 mod bargaining;
 mod check;
@@ -40,7 +42,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use bitmesh_core::Tariff;
+use bitmesh_core::{AllowancePolicy, Tariff};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -112,6 +114,8 @@ pub struct Config {
     pub lans: Vec<Lan>,
     /// The price lists by name; [`DEFAULT_TARIFF`] is among them.
     pub tariffs: BTreeMap<String, Tariff>,
+    /// What who can't pay yet is given, if anything.
+    pub allowance: Option<AllowancePolicy>,
     /// What sells channels. Without it, the operator grants.
     pub payments: Option<Payments>,
     /// Where a copy of the channels is kept, if anywhere.
@@ -136,6 +140,8 @@ struct Raw {
     anti_spoof: bool,
     #[serde(default)]
     allow_bypass: bool,
+    pay_allowance_kib: Option<Spanned<u64>>,
+    pay_allowance_total_kib: Option<Spanned<u64>>,
     #[serde(default)]
     lan: Vec<RawLan>,
     #[serde(default)]

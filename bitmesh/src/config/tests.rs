@@ -24,6 +24,7 @@ fn the_smallest_configuration_gets_the_defaults() {
         hook: Hook::Auto,
         allow_bypass: false,
         anti_spoof: true,
+        allowance: None,
         lans: vec![Lan {
             interface: "wlan0".into(),
             portal_port: 2121,
@@ -91,8 +92,8 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
     refused(
         "\ndatabse = \"/x\"\n",
         "gateway.toml:2: unknown key `databse`: use one of `database`, `socket`, `bpffs`, \
-         `hook`, `anti_spoof`, `allow_bypass`, `lan`, `tariffs`, `chain`, `channels`, \
-         `bargaining`, `backup`, `portal`",
+         `hook`, `anti_spoof`, `allow_bypass`, `pay_allowance_kib`, `pay_allowance_total_kib`, \
+         `lan`, `tariffs`, `chain`, `channels`, `bargaining`, `backup`, `portal`",
     );
     refused(
         "[[lan]]\ninterface = \"a\"\n\nport = 1\n",
@@ -446,4 +447,24 @@ fn a_backup_goes_to_a_directory_or_a_command_and_belongs_to_channels() {
     }
     let alone = complaint(parse(&format!("{SMALLEST}[backup]\ndirectory = \"/mnt/usb\"\n")));
     assert_eq!(alone, "[backup] keeps a copy of the channels: add [chain] and [channels]");
+}
+
+#[test]
+fn an_allowance_is_given_by_one_line_and_has_its_bounds() {
+    let given = |lines: &str| parse(&format!("{lines}\n{SMALLEST}"));
+    assert_eq!(given("").expect("valid").allowance, None);
+    let policy = given("pay_allowance_kib = 512").expect("valid").allowance.expect("given");
+    assert_eq!((policy.amount.0, policy.total.0), (512, 32_768));
+    let both = "pay_allowance_kib = 8\npay_allowance_total_kib = 16";
+    assert_eq!(given(both).expect("valid").allowance.expect("given").total.0, 16);
+    for (lines, why) in [
+        ("pay_allowance_kib = 0", "give a number from 1 to 1048576"),
+        ("pay_allowance_kib = 1048577", "give a number from 1 to 1048576"),
+        ("pay_allowance_total_kib = 16", "without `pay_allowance_kib`"),
+        ("pay_allowance_kib = 8\npay_allowance_total_kib = 15", "16 to 32768"),
+        ("pay_allowance_kib = 8\npay_allowance_total_kib = 32769", "16 to 32768"),
+    ] {
+        let error = given(lines).expect_err("must be refused").to_string();
+        assert!(error.contains(why), "{lines}: {error}");
+    }
 }

@@ -3,7 +3,7 @@
 //! One call per element is what a sweep over thousands of meters costs most. The kernel copies whole
 //! buckets of a hash instead (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6), each under its lock: an element
 //! that stays in the map is read exactly once, and one that is being inserted once or not at all.
-//! Meters are never deleted, so nobody is missed.
+//! Who loses its meter, or is given one, meanwhile may be missed: the agent does neither then.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -97,6 +97,16 @@ impl MeterMap {
     /// Fails if there is one already or the map is full.
     pub fn insert(&mut self, mac: Mac, meter: Meter) -> Result<(), MapError> {
         self.map.insert(mac, meter, NO_EXIST)
+    }
+
+    /// Deletes a meter. Who inserts the next one waits until no program can hold this one: the
+    /// kernel gives its element away at once.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::KeyNotFound`] if it has none.
+    pub fn remove(&mut self, mac: Mac) -> Result<(), MapError> {
+        self.map.remove(&mac)
     }
 
     /// All meters: in batches, or one by one where the kernel can't.

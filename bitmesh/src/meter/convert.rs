@@ -42,6 +42,18 @@ pub(super) fn image_of(mac: Mac, account: &Account) -> AccountImage {
     }
 }
 
+/// The counts of a reading, on a meter that counts nothing else yet.
+pub(super) fn meter_of(reading: Reading) -> Meter {
+    Meter {
+        uplink_bytes: reading.uplink_bytes,
+        uplink_packets: reading.uplink_packets,
+        downlink_bytes: reading.downlink_bytes,
+        downlink_packets: reading.downlink_packets,
+        spent: reading.spent.0,
+        ..Meter::default()
+    }
+}
+
 pub(super) fn sample_of(mac: Mac, meter: &Meter) -> Sample {
     let reading = Reading {
         uplink_bytes: meter.uplink_bytes,

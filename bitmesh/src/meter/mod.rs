@@ -3,8 +3,8 @@
 //! Programs, links and maps are pinned, or stay on the interface: the gate outlives the agent. A
 //! restarting agent adopts them and swaps in its own copy of the programs.
 //!
-//! Who writes what is fixed: the agent inserts a meter once and then only reads it; it alone
-//! writes accounts, one aligned word at a time. Where several words of an account must change
+//! Who writes what is fixed: the agent inserts a meter once and then only reads it, until it takes
+//! it away; it alone writes accounts, one aligned word at a time. Where several words of an account must change
 //! together, the gate of that account is closed until no packet that saw the old ones is in
 //! flight.
 
@@ -29,15 +29,16 @@ use std::collections::{BTreeSet, HashMap as StdHashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
-use aya::maps::{Array, Map, MapData, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 use bitmesh_common::abi::{
-    ACCOUNT_CLOSED, Account, Event, House, Lan, MAX_LANS, MAX_METERS, Mac, Meter,
+    ACCOUNT_CLOSED, Account, Event, House, Lan, MAX_LANS, MAX_METERS, MAX_STRANGERS, Mac, Meter,
+    Stranger,
 };
-use bitmesh_core::{AccountImage, Epoch, Gate, Held, Sample};
+use bitmesh_core::{AccountImage, BootTime, Epoch, Gate, Held, Reading, Sample};
 use serde::{Deserialize, Serialize};
 
 use self::accounts::AccountArray;
-use self::convert::{account_of, image_of, sample_of};
+use self::convert::{account_of, image_of, meter_of, sample_of};
 use self::home::Home;
 use self::lans::Standing;
 use self::object::{Grace, found, load, take};
@@ -103,6 +104,7 @@ pub struct Meters {
     events: RingBuf<MapData>,
     grace: Grace,
     owners: OwnerMap,
+    strangers: HashMap<MapData, Mac, Stranger>,
     slots: StdHashMap<Mac, u32>,
     free: BTreeSet<u32>,
     options: MeterOptions,
@@ -173,6 +175,8 @@ impl Meters {
                 .map_err(MeterError::map("events"))?,
             grace: Grace::new(&mut maps)?,
             owners: OwnerMap::new(take(&mut maps, "owners")?)?,
+            strangers: HashMap::try_from(take(&mut maps, "strangers")?)
+                .map_err(MeterError::map("strangers"))?,
             slots: StdHashMap::new(),
             free: BTreeSet::new(),
             options: options.clone(),
@@ -210,15 +214,19 @@ impl Meters {
     }
 
     /// Makes the kernel hold this account, open. If only the balance differs it is one store, under
-    /// traffic; else the gate of this account is closed meanwhile.
+    /// traffic; else the gate of this account is closed meanwhile. A new meter begins with `reading`.
     ///
     /// # Errors
     ///
     /// [`MeterError::NoRoom`] if all slots are taken.
-    pub fn set_account(&mut self, image: &AccountImage) -> Result<(), MeterError> {
+    pub fn set_account(
+        &mut self,
+        image: &AccountImage,
+        reading: Reading,
+    ) -> Result<(), MeterError> {
         let wanted = account_of(image);
         let Some(&slot) = self.slots.get(&image.mac) else {
-            return self.insert(image.mac, &wanted);
+            return self.insert(image.mac, &wanted, reading);
         };
         let slot = slot as usize;
         let held = self.accounts.read(slot);
@@ -240,12 +248,12 @@ impl Meters {
     }
 
     /// The meter becomes visible to packets last, when its account is complete.
-    fn insert(&mut self, mac: Mac, account: &Account) -> Result<(), MeterError> {
+    fn insert(&mut self, mac: Mac, account: &Account, reading: Reading) -> Result<(), MeterError> {
         let slot = *self.free.first().ok_or(MeterError::NoRoom)?;
         self.accounts.close(slot as usize);
         self.accounts.write(slot as usize, account);
         self.accounts.open(slot as usize, account.state);
-        let meter = Meter { slot, ..Meter::default() };
+        let meter = Meter { slot, ..meter_of(reading) };
         self.meters.insert(mac, meter).map_err(MeterError::map("meters"))?;
         self.free.remove(&slot);
         self.slots.insert(mac, slot);
@@ -264,6 +272,41 @@ impl Meters {
         self.grace.wait()?;
         let meter = self.meters.get(mac).map_err(MeterError::map("meters"))?;
         Ok(sample_of(mac, &meter))
+    }
+
+    /// Takes away the meter of this account, whose gate is closed. Its slot is free when no program
+    /// that found it can still run. There may be none.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses.
+    pub fn drop_meter(&mut self, mac: Mac) -> Result<(), MeterError> {
+        let Some(&slot) = self.slots.get(&mac) else { return Ok(()) };
+        self.accounts.close(slot as usize);
+        match self.meters.remove(mac) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(MeterError::map("meters")(error)),
+        }
+        self.grace.wait()?;
+        self.slots.remove(&mac);
+        self.free.insert(slot);
+        Ok(())
+    }
+
+    /// Stations without a meter that were heard since, at most [`MAX_STRANGERS`].
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses.
+    pub fn strangers_since(&self, since: BootTime) -> Result<Vec<Mac>, MeterError> {
+        let mut macs = Vec::new();
+        for entry in self.strangers.iter().take(MAX_STRANGERS) {
+            let (mac, stranger) = entry.map_err(MeterError::map("strangers"))?;
+            if stranger.last_seen_ns >= since.0 && !self.slots.contains_key(&mac) {
+                macs.push(mac);
+            }
+        }
+        Ok(macs)
     }
 
     /// Reads all meters.

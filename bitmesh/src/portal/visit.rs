@@ -40,9 +40,11 @@ impl Visit {
         Some(if is_rest { StateWord::Exhausted } else { account.state })
     }
 
-    /// Whether the visitor's packets pass.
+    /// Whether the visitor's packets pass, for money. An allowance is there to pay with: a device
+    /// that believes itself online would close the page.
     pub(super) fn is_online(&self) -> bool {
-        self.state() == Some(StateWord::Open)
+        let given = self.account.is_some_and(|account| account.is_allowance());
+        self.state() == Some(StateWord::Open) && !given
     }
 
     /// The account, if its session is open.

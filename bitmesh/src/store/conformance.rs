@@ -83,6 +83,32 @@ pub fn unwritable() -> Record {
     Record::Usage(Usage { epoch: Epoch(404), ..usage(1, 1) })
 }
 
+/// An account that never had anything but allowances can be forgotten; none that was paid for can.
+pub fn only_what_was_given_is_forgotten<S: Durable>(mut store: S) {
+    store.begin_epoch(EPOCH);
+    let gift = |id, who| Credit { kind: CreditKind::Allowance, ..credit(id, who, 5) };
+    let all_of = |who| [Record::Account(account(who, 1)), Record::Usage(usage(who, 1))];
+    let mut records = vec![Record::Credit(gift(1, 1)), Record::Credit(gift(2, 2))];
+    records.extend(all_of(1).into_iter().chain(all_of(2)));
+    records.push(Record::Credit(credit(3, 2, 7)));
+    write(&mut store, records);
+    let before = store.load();
+    let forget = [1, 2, 3].map(|who| Record::ForgetAccount(mac(who)));
+    write(&mut store, forget.to_vec());
+    let mut store = store.crash();
+    let of_two = Snapshot {
+        credits: before.credits.into_iter().filter(|credit| credit.mac == mac(2)).collect(),
+        accounts: vec![account(2, 1)],
+        usages: vec![usage(2, 1)],
+        ..Snapshot::default()
+    };
+    assert_eq!(of_two.credits.len(), 2, "what was paid and what was given");
+    assert_eq!(store.load(), of_two, "the account that was paid for is whole");
+    // It comes back as a new one.
+    write(&mut store, vec![Record::Credit(gift(1, 1)), Record::Account(account(1, 1))]);
+    assert_eq!(store.load().accounts.len(), 2, "a station that was forgotten is a new one");
+}
+
 const fn mac(who: u8) -> Mac {
     Mac::new([0x02, 0, 0, 0, 0, who])
 }

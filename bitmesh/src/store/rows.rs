@@ -41,6 +41,15 @@ const PUT_USAGE: &str = "
         spent_units = max(spent_units, excluded.spent_units),
         time_charged_units = max(time_charged_units, excluded.time_charged_units)";
 
+const FORGET_ACCOUNT: [&str; 3] = [
+    "DELETE FROM credits WHERE mac = :mac AND kind = 'allowance'
+        AND NOT EXISTS (SELECT 1 FROM credits WHERE mac = :mac AND kind <> 'allowance')",
+    "DELETE FROM usages WHERE mac = :mac
+        AND NOT EXISTS (SELECT 1 FROM credits WHERE mac = :mac)",
+    "DELETE FROM accounts WHERE mac = :mac
+        AND NOT EXISTS (SELECT 1 FROM credits WHERE mac = :mac)",
+];
+
 /// Writes one record; see [`Record`] for which one stays when it is there already.
 ///
 /// # Errors
@@ -56,6 +65,7 @@ pub(super) fn write(db: &Connection, record: &Record) -> rusqlite::Result<()> {
         Record::Channel(state) => channel_rows::write_channel(db, state),
         Record::Update(update) => channel_rows::write_update(db, update),
         Record::Forget(id) => channel_rows::forget(db, *id),
+        Record::ForgetAccount(mac) => forget_account(db, *mac),
     }
 }
 
@@ -101,6 +111,14 @@ fn write_usage(db: &Connection, usage: &Usage) -> rusqlite::Result<()> {
         ":time_charged": Stored(usage.time_charged.0),
     };
     db.prepare_cached(PUT_USAGE)?.execute(parameters).map(drop)
+}
+
+/// What was paid or granted is never deleted, whoever asks: nor is the account that it belongs to.
+fn forget_account(db: &Connection, mac: Mac) -> rusqlite::Result<()> {
+    for step in FORGET_ACCOUNT {
+        db.prepare_cached(step)?.execute(named_params! { ":mac": mac.octets })?;
+    }
+    Ok(())
 }
 
 /// Reads all that is there.
@@ -179,6 +197,7 @@ struct Kind(CreditKind);
 
 const fn kind_name(kind: CreditKind) -> &'static str {
     match kind {
+        CreditKind::Allowance => "allowance",
         CreditKind::Grant => "grant",
         CreditKind::TopUp => "top_up",
         CreditKind::Channel => "channel",
@@ -188,6 +207,7 @@ const fn kind_name(kind: CreditKind) -> &'static str {
 impl FromSql for Kind {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         match value.as_str()? {
+            "allowance" => Ok(Self(CreditKind::Allowance)),
             "grant" => Ok(Self(CreditKind::Grant)),
             "top_up" => Ok(Self(CreditKind::TopUp)),
             "channel" => Ok(Self(CreditKind::Channel)),

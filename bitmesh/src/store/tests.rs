@@ -74,6 +74,7 @@ conforms!(
     a_bad_batch_fails_alone_and_whole,
     batches_are_written_in_their_order,
     an_epoch_that_is_begun_again_stays_current,
+    only_what_was_given_is_forgotten,
 );
 
 conforms!(
@@ -238,7 +239,7 @@ fn a_database_of_a_newer_version_is_refused_untouched() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{} was written by a newer bitmesh (version 6, this one knows up to 5): run that one",
+            "{} was written by a newer bitmesh (version 7, this one knows up to 6): run that one",
             path.display()
         )
     );

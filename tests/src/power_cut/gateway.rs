@@ -159,6 +159,10 @@ impl Life {
                         let reading = self.meters.get(&mac).copied().unwrap_or_default();
                         self.input(Input::Closed(Sample { mac, reading }));
                     }
+                    Command::DropMeter(mac) => {
+                        self.meters.remove(&mac);
+                        self.input(Input::MeterDropped(mac));
+                    }
                     Command::Sample => {
                         let samples = self.meters.iter();
                         let sample = |(mac, reading): (&Mac, &Reading)| Sample {

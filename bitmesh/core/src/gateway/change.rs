@@ -32,6 +32,8 @@ pub(super) struct Change {
     pub(super) start_stands: bool,
     /// Whether it had the gate closed.
     closed_gate: bool,
+    /// Whether the kernel has no meter of it any more.
+    pub(super) meter_is_gone: bool,
 }
 
 /// Who wants to know what becomes of a change.
@@ -54,6 +56,11 @@ pub(super) enum Goal {
     Freeze(ChannelId, MilliSat),
     /// No session.
     Stop,
+    /// No session and no meter.
+    Rest {
+        /// And no account.
+        forget: bool,
+    },
     /// The kernel holds the session that is on disk.
     Hold,
 }
@@ -67,6 +74,8 @@ pub(super) enum Step {
     Closing,
     /// The disk.
     Persisting,
+    /// The kernel to have no meter of it.
+    Dropping,
     /// The kernel to hold this.
     Setting(AccountImage),
 }
@@ -87,6 +96,7 @@ pub(super) enum PendingBatch {
 enum Next {
     Read,
     Close,
+    Drop,
     Persist(Box<Draft>),
     Set,
     Finish,
@@ -105,7 +115,14 @@ pub(super) struct Moment {
 
 impl Change {
     pub(super) const fn new(asker: Asker, goal: Goal) -> Self {
-        Self { asker, goal, step: Step::Reading, start_stands: false, closed_gate: false }
+        Self {
+            asker,
+            goal,
+            step: Step::Reading,
+            start_stands: false,
+            closed_gate: false,
+            meter_is_gone: false,
+        }
     }
 
     fn next(&self, account: Option<&Account>, at: Moment) -> Next {
@@ -113,7 +130,7 @@ impl Change {
             (None, Goal::Credit(mac, money, tariff)) => {
                 Next::Persist(Box::new(opening(mac, money, tariff, at)))
             }
-            (None, Goal::Freeze(..) | Goal::Stop | Goal::Hold) => Next::Finish,
+            (None, Goal::Freeze(..) | Goal::Stop | Goal::Hold | Goal::Rest { .. }) => Next::Finish,
             (Some(account), Goal::Credit(_, money, tariff)) => {
                 crediting(account, money, tariff, at)
             }
@@ -122,7 +139,27 @@ impl Change {
             }
             (Some(account), Goal::Stop) => stopping(account, at),
             (Some(account), Goal::Hold) => self.holding(account, at),
+            (Some(account), Goal::Rest { forget }) => self.resting(account, forget, at),
         }
+    }
+
+    /// As in [`stopping`]; then the meter goes, whose last reading is durable, and the account.
+    fn resting(&self, account: &Account, forget: bool, at: Moment) -> Next {
+        if account.held.is_some() || account.state.open {
+            return stopping(account, at);
+        }
+        if account.is_dirty() {
+            let usage = Some(account.usage(at.epoch));
+            return Next::Persist(Box::new(Draft { usage, ..Draft::default() }));
+        }
+        if account.is_metered && !self.meter_is_gone {
+            return Next::Drop;
+        }
+        if forget && account.credits.are_allowances() {
+            let forget = Some(account.state.mac);
+            return Next::Persist(Box::new(Draft { forget, ..Draft::default() }));
+        }
+        Next::Finish
     }
 
     fn holding(&self, account: &Account, at: Moment) -> Next {
@@ -175,7 +212,7 @@ fn opening(mac: Mac, money: Money, tariff: Tariff, at: Moment) -> Draft {
         start: at.now,
         time_settled: Units(0),
     };
-    Draft { state: Some(state), money: Some(money), usage: None, freeze: None }
+    Draft { state: Some(state), money: Some(money), ..Draft::default() }
 }
 
 fn crediting(account: &Account, money: Money, tariff: Tariff, at: Moment) -> Next {
@@ -190,7 +227,7 @@ fn crediting(account: &Account, money: Money, tariff: Tariff, at: Moment) -> Nex
         CutOff::Unknown => Next::Read,
         CutOff::No => {
             let money = Some(money);
-            Next::Persist(Box::new(Draft { state: None, money, usage: None, freeze: None }))
+            Next::Persist(Box::new(Draft { money, ..Draft::default() }))
         }
         CutOff::Yes => {
             let state = account.settled(at.epoch, at.now);
@@ -220,13 +257,13 @@ fn freezing(account: &Account, channel: ChannelId, credit: MilliSat, at: Moment)
     let ended = || AccountState { open: false, ..account.settled(at.epoch, at.now) };
     let state = account.state.open.then(ended);
     let usage = Some(account.usage(at.epoch));
-    Next::Persist(Box::new(Draft { state, money: None, usage, freeze }))
+    Next::Persist(Box::new(Draft { state, usage, freeze, ..Draft::default() }))
 }
 
 /// A new state, and in the same batch the usage up to it.
 fn settling(money: Option<Money>, account: &Account, state: AccountState, at: Moment) -> Next {
     let usage = Some(account.usage(at.epoch));
-    Next::Persist(Box::new(Draft { state: Some(state), money, usage, freeze: None }))
+    Next::Persist(Box::new(Draft { state: Some(state), money, usage, ..Draft::default() }))
 }
 
 impl Gateway {
@@ -255,6 +292,11 @@ impl Gateway {
                 change.step = Step::Closing;
                 self.changes.insert(mac, change);
                 self.commands.push_back(Command::CloseAccount(mac));
+            }
+            Next::Drop => {
+                change.step = Step::Dropping;
+                self.changes.insert(mac, change);
+                self.commands.push_back(Command::DropMeter(mac));
             }
             Next::Persist(draft) => {
                 change.step = Step::Persisting;
@@ -316,12 +358,18 @@ impl Gateway {
         if let Some(freeze) = &draft.freeze {
             self.freeze_durable(freeze);
         }
+        if let Some(Money::Credit(credit)) = &draft.money {
+            self.allowances.remember(credit);
+        }
+        if let Some(mac) = draft.forget {
+            self.account_forgotten(mac);
+        }
         let Some(mut change) = self.changes.remove(&mac) else { return };
         change.start_stands |= draft.state.is_some();
         match change.goal {
             Goal::Credit(..) => change.goal = Goal::Hold,
             Goal::Freeze(..) => change.goal = Goal::Stop,
-            Goal::Stop | Goal::Hold => {}
+            Goal::Stop | Goal::Hold | Goal::Rest { .. } => {}
         }
         self.go_on(mac, change, self.moment());
     }
@@ -382,6 +430,7 @@ impl Gateway {
         let Step::Setting(image) = change.step else { return };
         if let Some(account) = self.accounts.get_mut(&mac) {
             account.held = Some(image);
+            account.is_metered = true;
         }
         self.finish(mac, change);
     }
@@ -396,6 +445,7 @@ impl Gateway {
         self.try_later(mac);
         self.reply(change.asker, Err(Refusal::NoRoom));
         self.next_turn(mac);
+        self.make_room();
     }
 
     /// Tries soon to have the kernel hold this account as it is on disk.
@@ -410,7 +460,7 @@ impl Gateway {
         let Some(account) = self.accounts.get(&mac) else { return self.next_turn(mac) };
         let balance = account.statement().balance;
         let answer = match change.goal {
-            Goal::Stop | Goal::Freeze(..) => Answer::Stopped { balance },
+            Goal::Stop | Goal::Freeze(..) | Goal::Rest { .. } => Answer::Stopped { balance },
             Goal::Credit(..) | Goal::Hold => Answer::Granted { balance },
         };
         self.reply(change.asker, Ok(answer));

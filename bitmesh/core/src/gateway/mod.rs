@@ -6,10 +6,12 @@
 //!
 //! An account goes through one change at a time; its steps are told in `change.rs`.
 
+pub mod allowance;
 mod change;
 pub mod channels;
 mod demand;
 mod request;
+mod rest;
 mod restore;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use bitmesh_common::abi::Mac;
 
+use self::allowance::Allowances;
 use self::change::{Change, PendingBatch};
 use self::channels::Channels;
 use self::demand::Demand;
@@ -28,6 +31,7 @@ use crate::io::{Command, Input};
 use crate::record::{CreditId, Epoch};
 use crate::units::{BootTime, MilliSat};
 
+pub use self::rest::{IDLE_AFTER, MAX_RESTS};
 pub use self::restore::RestoreError;
 
 /// Meters are read this often. A batch may have to wait for one on its way to the disk, and what
@@ -76,6 +80,7 @@ pub struct Gateway {
     /// Open accounts that the kernel does not hold, by when they are tried again.
     waiting: BTreeSet<(BootTime, Mac)>,
     next_retry: BootTime,
+    allowances: Allowances,
     channels: Channels,
     demand: Demand,
     commands: VecDeque<Command>,
@@ -103,6 +108,7 @@ impl Gateway {
             next_sample: now.after(SAMPLE_EVERY),
             waiting: BTreeSet::new(),
             next_retry: now,
+            allowances: Allowances::default(),
             channels: Channels::new(now),
             demand: Demand::new(now),
             commands: VecDeque::new(),
@@ -124,12 +130,15 @@ impl Gateway {
             Input::Closed(sample) => self.closed(now, &sample),
             Input::AccountSet(mac) => self.account_set(mac),
             Input::NoRoom(mac) => self.no_room(mac),
+            Input::MeterDropped(mac) => self.meter_dropped(mac),
+            Input::Knocked(macs) => self.knocked(&macs),
             Input::Channel(input) => self.channel_input(input),
             Input::Tick => {}
         }
         self.demand.pass(self.now);
         self.sample_if_due();
         self.retry_if_due();
+        self.lapse_if_due();
         self.channels_if_due();
     }
 
@@ -143,7 +152,8 @@ impl Gateway {
     pub fn poll_timeout(&self) -> Option<BootTime> {
         let sample = (!self.accounts.is_empty()).then_some(self.next_sample);
         let retry = self.waiting.first().map(|(at, _)| (*at).max(self.next_retry));
-        sample.into_iter().chain(retry).chain(self.channels.next_alarm()).min()
+        let alarms = sample.into_iter().chain(retry).chain(self.channels.next_alarm());
+        alarms.chain(self.allowances.next_alarm()).min()
     }
 
     /// The life of the kernel's meters that this gateway counts in.

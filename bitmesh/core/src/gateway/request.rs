@@ -48,7 +48,11 @@ impl Gateway {
     }
 
     /// Whether this credit can be added; the answer, if it has been before.
-    fn check_credit(&self, credit: &Credit, tariff: &Tariff) -> Result<Option<Answer>, Refusal> {
+    pub(super) fn check_credit(
+        &self,
+        credit: &Credit,
+        tariff: &Tariff,
+    ) -> Result<Option<Answer>, Refusal> {
         if credit.mac.is_group() || credit.mac == Mac::default() {
             return Err(Refusal::NotAStation);
         }

@@ -89,6 +89,7 @@ impl Gateway {
         // What was used while no agent ran must not wait for the next sample.
         gateway.persist_usage();
         gateway.hold_all();
+        gateway.lapse_all_unknown();
         Ok(gateway)
     }
 
@@ -110,7 +111,9 @@ impl Gateway {
         if credits.len() > MAX_CREDITS {
             return Err(RestoreError::TooManyCredits(credits.len()));
         }
-        for &Credit { id, mac, kind, amount } in credits {
+        for credit in credits {
+            let Credit { id, mac, kind, amount } = *credit;
+            self.allowances.remember(credit);
             if self.credits.insert(id, Known { mac, amount }).is_some() {
                 return Err(RestoreError::CreditTwice(id));
             }
@@ -158,6 +161,8 @@ impl Gateway {
         }
         // Without a meter the newest reading is the one on disk; charges never exceed credits.
         for (mac, account) in &mut self.accounts {
+            account.is_metered = held.contains_key(mac);
+            account.active = now;
             let reading = held.get(mac).map_or(account.reading, |held| held.sample.reading);
             account.observe(now, reading);
             account.observe(now, account.reading);

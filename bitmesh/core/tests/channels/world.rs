@@ -8,9 +8,9 @@ use bitmesh_core::bargain::BargainPolicy;
 use bitmesh_core::channel::{OutputScript, Seed, TermsError};
 use bitmesh_core::wire::{ApiError, ChannelId};
 use bitmesh_core::{
-    Answer, BatchId, BootTime, ChannelAnswer, ChannelCommand, ChannelInput, ChannelPolicy,
-    ChannelResult, Command, Entropy, Epoch, Gateway, Input, Payout, Purpose, Refusal, RequestId,
-    Sample,
+    AccountImage, Answer, BatchId, BootTime, ChannelAnswer, ChannelCommand, ChannelInput,
+    ChannelPolicy, ChannelResult, Command, Entropy, Epoch, Gateway, Input, Payout, Purpose,
+    Refusal, RequestId, Sample,
 };
 use rand::{RngExt as _, SeedableRng as _};
 use rand_xorshift::XorShiftRng;
@@ -279,12 +279,21 @@ impl World {
         Err("the core never stops commanding".to_owned())
     }
 
+    fn set_account(&mut self, image: AccountImage) -> Option<u64> {
+        let reading = self.gateway.as_ref().map(|gateway| gateway.reading(image.mac));
+        self.kernel.set(self.now, image, reading.unwrap_or_default())
+    }
+
     fn carry_out(&mut self, command: Command) -> Result<(), Violation> {
         let input = match command {
             Command::Persist { batch, records } => {
                 return self.persist(batch, records);
             }
-            Command::SetAccount(image) => match self.kernel.set(self.now, image) {
+            Command::DropMeter(mac) => {
+                self.kernel.drop_meter(mac);
+                Input::MeterDropped(mac)
+            }
+            Command::SetAccount(image) => match self.set_account(image) {
                 Some(_) => Input::AccountSet(image.mac),
                 None => Input::NoRoom(image.mac),
             },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bitmesh_core::{AccountImage, AccountView, BootTime, CreditKind, Mac, Units};
 
-use crate::world::{Violation, World};
+use crate::world::{ALLOWANCE, Violation, World};
 
 /// What may be lost at a reboot.
 const MAX_LOSS: Duration = Duration::from_secs(1);
@@ -31,6 +31,7 @@ macro_rules! hold {
 impl World {
     pub fn check(&mut self) -> Result<(), Violation> {
         self.check_kernel()?;
+        self.check_allowances()?;
         let Some(gateway) = &self.gateway else { return Ok(()) };
         for account in gateway.accounts() {
             self.check_books(&account)?;
@@ -48,6 +49,27 @@ impl World {
             let held = image.prepaid.saturating_add(before);
             hold!(held <= credited, "{mac:?} holds {held:?}, but {credited:?} is durable");
             hold!(reading.spent <= image.prepaid, "{mac:?} has spent more than {image:?}");
+        }
+        Ok(())
+    }
+
+    /// Whoever knocks: a station is given one allowance in its time, and all of them the total.
+    fn check_allowances(&self) -> Result<(), Violation> {
+        let every_ms = ALLOWANCE.every.as_millis();
+        let given = self.store.credits.values().filter(|credit| {
+            let of_epoch = credit.id.0 >> 96 == u128::from(self.kernel.epoch.0) & 0xffff_ffff;
+            credit.kind == CreditKind::Allowance && of_epoch
+        });
+        let mut given: Vec<_> =
+            given.map(|credit| (credit.id.0 >> 48 & 0xffff_ffff_ffff, credit)).collect();
+        given.sort_by_key(|(at, _)| *at);
+        for (n, (at, credit)) in given.iter().enumerate() {
+            // The identity says the millisecond, rounded down.
+            let later = given[n..].iter().take_while(|(other, _)| other + 1 < at + every_ms);
+            let sum: u64 = later.clone().map(|(_, credit)| credit.amount.0).sum();
+            hold!(sum <= ALLOWANCE.total.0, "{sum} msat are given from {at} ms on");
+            let twice = later.skip(1).any(|(_, other)| other.mac == credit.mac);
+            hold!(!twice, "{:?} is given too much", credit.mac);
         }
         Ok(())
     }
@@ -79,8 +101,10 @@ impl World {
 
     /// No credit that was answered for is ever lost, and none counts that nobody paid.
     pub fn check_promises(&self) -> Result<(), Violation> {
-        let grants = self.store.credits.values().filter(|credit| credit.id.0 > u128::from(u8::MAX));
-        for credit in grants {
+        let asked = self.store.credits.values().filter(|credit| {
+            credit.id.0 > u128::from(u8::MAX) && credit.kind != CreditKind::Allowance
+        });
+        for credit in asked {
             let paid = self.paid.get(&credit.id);
             hold!(paid == Some(&(credit.mac, credit.amount)), "{credit:?} was never paid");
         }
@@ -101,6 +125,7 @@ impl World {
         hold!(sum == account.credited.0, "the lines of {account:?} sum up to {sum}");
         hold!(account.rounding.0 <= 2, "too much is rounded in {account:?}");
         let kinds = [
+            (CreditKind::Allowance, account.credits.allowances),
             (CreditKind::Grant, account.credits.grants),
             (CreditKind::TopUp, account.credits.top_ups),
             (CreditKind::Channel, account.credits.channel),
@@ -143,7 +168,7 @@ impl World {
 
     /// Notes what has been charged by now, for [`Self::check_loss`].
     pub fn remember(&mut self) {
-        let macs = self.kernel.sample().into_iter().map(|sample| sample.mac);
+        let macs = self.kernel.known().into_iter();
         let charged = |mac| (mac, (self.kernel.reading(mac).spent, self.served(mac).1));
         let charged: BTreeMap<_, _> = macs.map(charged).collect();
         self.past.push_back((self.now, charged));

@@ -10,7 +10,8 @@ use bitmesh_core::{
 use rand::RngExt as _;
 
 use crate::check::DEAREST_MINUTE;
-use crate::world::{Asked, Fault, Seen, Violation, World};
+use crate::seen::Seen;
+use crate::world::{ALLOWANCE, Asked, Fault, Violation, World};
 
 /// Things that happen in an evening.
 const STEPS: u32 = 250;
@@ -94,14 +95,16 @@ impl World {
             0..40 => self.traffic()?,
             40..58 => self.grant()?,
             58..64 => self.stop()?,
-            64..84 => self.pass_some_time()?,
+            64..82 => self.pass_some_time()?,
+            82..84 => self.strangers()?,
             84..88 => self.repeat_something()?,
             88..91 => self.store.full = self.rng.random_bool(0.4),
             91..93 => self.kernel.room = self.rng.random_range(2..9),
             93..96 => self.crash_and_return()?,
             96..97 => self.crash_unseen()?,
             97..98 => self.reboot()?,
-            _ => self.tell(Input::Tick)?,
+            98..99 => self.tell(Input::Tick)?,
+            _ => self.strangers()?,
         }
         if self.gateway.is_none() {
             self.crash_and_return()?;
@@ -170,6 +173,13 @@ impl World {
         self.tell(Input::Stop { request, mac })
     }
 
+    /// Stations try to send, some of them with ever new addresses.
+    fn strangers(&mut self) -> Result<(), Violation> {
+        let many = self.rng.random_range(1..8);
+        let macs = (0..many).map(|_| mac(self.rng.random_range(0..60))).collect();
+        self.tell(Input::Knocked(macs))
+    }
+
     /// The agent dies, and comes back after a while in which traffic goes on.
     fn crash_and_return(&mut self) -> Result<(), Violation> {
         self.kill_agent();
@@ -222,6 +232,12 @@ impl World {
             self.start_agent()?;
         }
         self.pass(Duration::from_secs(15))?;
+        // Allowances lapse at any time: not just now.
+        for _ in 0..ALLOWANCE.every.as_secs() {
+            if self.gateway.as_ref().is_some_and(|gateway| gateway.summary().changing > 0) {
+                self.pass(Duration::from_secs(1))?;
+            }
+        }
         let samples = self.kernel.sample();
         self.tell_of(self.now, Input::Sampled(samples))?;
         self.check_at_rest()

@@ -1,7 +1,7 @@
 //! The kernel's side: meters, gates and verdicts, and the truth about what was served.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitmesh_common::gate::{Direction, Shared, charge};
 use bitmesh_common::money::{UNITS_PER_MSAT, bytes_cost};
@@ -15,6 +15,8 @@ pub struct Kernel {
     /// Meters that there is room for.
     pub room: usize,
     slots: BTreeMap<Mac, Slot>,
+    /// Meters that were given up: the truth about what they counted.
+    dropped: BTreeMap<Mac, Slot>,
 }
 
 #[derive(Default)]
@@ -100,18 +102,22 @@ impl Slot {
 
 impl Kernel {
     pub fn new(epoch: Epoch, room: usize) -> Self {
-        Self { epoch, room, slots: BTreeMap::new() }
+        Self { epoch, room, slots: BTreeMap::new(), dropped: BTreeMap::new() }
     }
 
     pub fn packet(&mut self, now: BootTime, mac: Mac, direction: Direction, bytes: u64) -> bool {
         self.slots.get_mut(&mac).is_some_and(|slot| slot.packet(now, direction, bytes))
     }
 
-    /// Holds the image, if there is room. Gives for how long the subscriber was cut off in a
+    /// Holds the image, if there is room; a new meter begins with this reading. Gives for how long the subscriber was cut off in a
     /// session that goes on: time that is billed although it was not served.
-    pub fn set(&mut self, now: BootTime, image: AccountImage) -> Option<u64> {
-        if !self.slots.contains_key(&image.mac) && self.slots.len() >= self.room {
-            return None;
+    pub fn set(&mut self, now: BootTime, image: AccountImage, reading: Reading) -> Option<u64> {
+        if !self.slots.contains_key(&image.mac) {
+            if self.slots.len() >= self.room {
+                return None;
+            }
+            let slot = self.dropped.remove(&image.mac).unwrap_or_default();
+            self.slots.insert(image.mac, Slot { reading, ..slot });
         }
         let slot = self.slots.entry(image.mac).or_default();
         slot.note_served(now);
@@ -129,6 +135,32 @@ impl Kernel {
         slot.note_served(now);
         slot.gate = None;
         Sample { mac, reading: slot.reading }
+    }
+
+    /// Gives up the meter of a closed gate.
+    pub fn drop_meter(&mut self, mac: Mac) {
+        if let Some(slot) = self.slots.remove(&mac) {
+            self.dropped.insert(mac, slot);
+        }
+    }
+
+    /// The account is no more: what its meter counted was given away.
+    pub fn forget(&mut self, mac: Mac) {
+        self.dropped.remove(&mac);
+    }
+
+    /// Who has a meter, or had one.
+    pub fn known(&self) -> BTreeSet<Mac> {
+        self.slots.keys().chain(self.dropped.keys()).copied().collect()
+    }
+
+    pub fn has_meter(&self, mac: Mac) -> bool {
+        self.slots.contains_key(&mac)
+    }
+
+    /// The meter, or what became of it.
+    fn slot(&self, mac: Mac) -> Option<&Slot> {
+        self.slots.get(&mac).or_else(|| self.dropped.get(&mac))
     }
 
     pub fn sample(&self) -> Vec<Sample> {
@@ -152,12 +184,12 @@ impl Kernel {
     }
 
     pub fn reading(&self, mac: Mac) -> Reading {
-        self.slots.get(&mac).map(|slot| slot.reading).unwrap_or_default()
+        self.slot(mac).map(|slot| slot.reading).unwrap_or_default()
     }
 
     /// What all the time cost that was served in this epoch, by its session's start.
     pub fn served(&self, now: BootTime, mac: Mac) -> Units {
-        let Some(slot) = self.slots.get(&mac) else { return Units(0) };
+        let Some(slot) = self.slot(mac) else { return Units(0) };
         let noted = slot.served.values().fold(Units(0), |sum, due| sum.saturating_add(*due));
         let Some((start, due)) = slot.serving(now) else { return noted };
         let of_this = slot.served.get(&start).copied().unwrap_or_default();

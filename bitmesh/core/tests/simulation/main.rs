@@ -9,12 +9,14 @@
 mod check;
 mod evening;
 mod kernel;
+mod seen;
 mod store;
 mod world;
 
 use std::panic::catch_unwind;
 
-use world::{Fault, Seen, Violation};
+use seen::Seen;
+use world::{Fault, Violation};
 
 /// Evenings in an ordinary run of the tests.
 const SEEDS: u64 = 500;
@@ -94,6 +96,16 @@ fn a_gate_that_is_left_open_is_found_out() {
 #[test]
 fn a_credit_that_counts_twice_is_found_out() {
     is_found_out(Fault::CreditTwice);
+}
+
+#[test]
+fn a_meter_that_begins_anew_is_found_out() {
+    is_found_out(Fault::MeterFromZero);
+}
+
+#[test]
+fn allowances_above_the_total_are_found_out() {
+    is_found_out(Fault::NoTotal);
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub struct Store {
     pub channels: BTreeMap<ChannelId, ChannelState>,
     pub updates: BTreeMap<ChannelId, ChannelUpdate>,
     sums: BTreeMap<(Mac, CreditKind), u64>,
+    /// Accounts that were forgotten, until somebody has noted it.
+    pub forgotten: Vec<Mac>,
     queue: VecDeque<(BatchId, Vec<Record>, BootTime)>,
 }
 
@@ -113,7 +115,16 @@ impl Store {
             }
             Record::Forget(id) if self.updates.contains_key(&id) => {}
             Record::Forget(id) => drop(self.channels.remove(&id)),
+            Record::ForgetAccount(mac) => self.forget(mac),
         }
+    }
+
+    fn forget(&mut self, mac: Mac) {
+        self.credits.retain(|_, credit| credit.mac != mac);
+        self.accounts.remove(&mac);
+        self.usages.retain(|(of, _), _| *of != mac);
+        self.sums.retain(|(of, _), _| *of != mac);
+        self.forgotten.push(mac);
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -129,7 +140,7 @@ impl Store {
 
     /// All that was credited, of one kind or of all.
     pub fn credited(&self, mac: Mac, kind: Option<CreditKind>) -> MilliSat {
-        let kinds = (mac, CreditKind::Grant)..=(mac, CreditKind::Channel);
+        let kinds = (mac, CreditKind::Allowance)..=(mac, CreditKind::Channel);
         let sums = self.sums.range(kinds);
         let sums = sums.filter(|((_, of), _)| kind.is_none_or(|kind| kind == *of));
         MilliSat(sums.map(|(_, sum)| sum).sum())

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bitmesh_core::{
-    AccountImage, AccountState, Answer, BatchId, BootTime, Command, CreditId, Epoch, Gateway, Held,
-    Input, Mac, MilliSat, Reading, Refusal, RequestId, Sample, Units,
+    AccountImage, AccountState, AllowancePolicy, Answer, BatchId, BootTime, Command, CreditId,
+    CreditKind, Epoch, Gateway, Held, Input, Mac, MilliSat, Reading, Record, Refusal, RequestId,
+    Sample, Tariff, Units,
 };
 use rand::{RngExt as _, SeedableRng as _};
 use rand_xorshift::XorShiftRng;
 
 use crate::kernel::Kernel;
+use crate::seen::Seen;
 use crate::store::Store;
 
 /// What went wrong.
@@ -31,54 +33,23 @@ pub enum Fault {
     CreditTwice,
     /// A restarting agent takes every open session for served all the time.
     BlindRestart,
+    /// A new meter begins from nothing.
+    MeterFromZero,
+    /// An allowance is given to whoever asks.
+    NoTotal,
 }
 
-/// How often each thing happened: a simulation in which it never does proves nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    pub granted: u64,
-    pub repeated: u64,
-    pub stopped: u64,
-    pub switched: u64,
-    pub resumed: u64,
-    pub not_durable: u64,
-    pub no_room: u64,
-    pub busy: u64,
-    pub crashes: u64,
-    pub reboots: u64,
-    pub packets: u64,
-    pub denied: u64,
-    pub compared: u64,
-}
-
-impl Seen {
-    const fn each(&mut self) -> [&mut u64; 13] {
-        [
-            &mut self.granted,
-            &mut self.repeated,
-            &mut self.stopped,
-            &mut self.switched,
-            &mut self.resumed,
-            &mut self.not_durable,
-            &mut self.no_room,
-            &mut self.busy,
-            &mut self.crashes,
-            &mut self.reboots,
-            &mut self.packets,
-            &mut self.denied,
-            &mut self.compared,
-        ]
-    }
-
-    pub fn add(&mut self, other: &Self) {
-        let mut other = *other;
-        self.each().into_iter().zip(other.each()).for_each(|(sum, more)| *sum += *more);
-    }
-
-    pub fn rarest(mut self) -> u64 {
-        self.each().into_iter().map(|count| *count).min().unwrap_or(0)
-    }
-}
+/// What is given to who can't pay, but for how much in total.
+pub const ALLOWANCE: AllowancePolicy = AllowancePolicy {
+    amount: MilliSat(100_000),
+    total: MilliSat(300_000),
+    tariff: Tariff {
+        uplink_msat_per_mib: 1_000_003,
+        downlink_msat_per_mib: 1_000_003,
+        ..Tariff::FREE
+    },
+    every: Duration::from_secs(20),
+};
 
 /// What a subscriber was served in earlier epochs, by the kernel's own count.
 #[derive(Clone, Copy, Debug, Default)]
@@ -169,18 +140,41 @@ impl World {
             .map(|account| account.mac)
             .collect();
         cut.into_iter().for_each(|mac| self.lose_time(mac));
+        self.note_forgotten();
         let held: Vec<Held> = if self.fault == Some(Fault::BlindRestart) {
             self.kernel.sample().into_iter().map(Held::from).collect()
         } else {
             self.kernel.held()
         };
         let restored = Gateway::restore(self.now, self.kernel.epoch, self.store.snapshot(), held);
+        let restored = restored.map_err(|error| error.to_string())?;
+        let restored = restored.with_allowance(self.allowance());
         self.gateway = Some(restored.map_err(|error| error.to_string())?);
         self.last_batch = None;
         self.old_samples.clear();
         self.well_since = self.now;
         self.check_promises()?;
         self.check()
+    }
+
+    /// What is given to who can't pay.
+    fn allowance(&self) -> AllowancePolicy {
+        let total = if self.fault == Some(Fault::NoTotal) { 100 } else { 3 };
+        AllowancePolicy { total: MilliSat(total * ALLOWANCE.amount.0), ..ALLOWANCE }
+    }
+
+    /// What the disk has forgotten never was.
+    fn note_forgotten(&mut self) {
+        for mac in std::mem::take(&mut self.store.forgotten) {
+            self.seen.forgotten += 1;
+            self.kernel.forget(mac);
+            self.shown.remove(&mac);
+            self.served_before.remove(&mac);
+            self.lost_time.remove(&mac);
+            for (_, charged) in &mut self.past {
+                charged.remove(&mac);
+            }
+        }
     }
 
     /// Whether the kernel serves this session.
@@ -219,8 +213,7 @@ impl World {
             println!("{:>14} the machine reboots", self.now.0);
         }
         self.seen.reboots += 1;
-        let macs: BTreeSet<Mac> = self.kernel.sample().iter().map(|sample| sample.mac).collect();
-        for mac in macs {
+        for mac in self.kernel.known() {
             self.lose_time(mac);
             let served = self.served_before.entry(mac).or_default();
             served.reading = served.reading.plus(&self.kernel.reading(mac));
@@ -287,6 +280,10 @@ impl World {
     fn carry_out(&mut self, command: Command) -> Result<(), Violation> {
         let input = match command {
             Command::Persist { batch, records } => {
+                let allowed = records.iter().filter(|record| {
+                    matches!(record, Record::Credit(credit) if credit.kind == CreditKind::Allowance)
+                });
+                self.seen.allowed += allowed.count() as u64;
                 self.store.submit(&mut self.rng, self.now, batch, records);
                 if self.fault != Some(Fault::EarlyAck) {
                     return Ok(());
@@ -298,6 +295,19 @@ impl World {
                 Input::Closed(Sample { mac, reading: self.kernel.reading(mac) })
             }
             Command::CloseAccount(mac) => Input::Closed(self.kernel.close(self.now, mac)),
+            Command::DropMeter(mac) => {
+                if self.kernel.gate(mac).is_some() {
+                    return Err(format!("{mac:?} is to lose its meter, but is open"));
+                }
+                let usage = self.store.usages.get(&(mac, self.kernel.epoch));
+                let durable = usage.map(|usage| usage.reading).unwrap_or_default();
+                if durable != self.kernel.reading(mac) && self.kernel.has_meter(mac) {
+                    return Err(format!("{mac:?} loses its meter, but {durable:?} is durable"));
+                }
+                self.seen.rested += u64::from(self.kernel.has_meter(mac));
+                self.kernel.drop_meter(mac);
+                Input::MeterDropped(mac)
+            }
             Command::Sample => return self.sample(),
             Command::Reply { request, result } => return self.take_reply(request, result),
             Command::Channel(_) | Command::ChannelReply { .. } => {
@@ -315,7 +325,16 @@ impl World {
         }
         self.check_image(&image)?;
         let old = self.kernel.gate(image.mac);
-        let Some(gap_ms) = self.kernel.set(self.now, image) else {
+        let reading = self.gateway.as_ref().map(|gateway| gateway.reading(image.mac));
+        let mut reading = reading.unwrap_or_default();
+        if self.fault == Some(Fault::MeterFromZero) {
+            reading = Reading::default();
+        }
+        let counted = self.kernel.reading(image.mac);
+        if !self.kernel.has_meter(image.mac) && counted != Reading::default() {
+            self.seen.rested += 1;
+        }
+        let Some(gap_ms) = self.kernel.set(self.now, image, reading) else {
             return Ok(Input::NoRoom(image.mac));
         };
         self.check_gap(&image, gap_ms)?;
@@ -373,6 +392,7 @@ impl World {
         for _ in 0..1_000 {
             self.obey()?;
             if let Some((batch, durable)) = self.store.done(self.now) {
+                self.note_forgotten();
                 self.remember();
                 self.last_batch = Some(batch);
                 if !durable {

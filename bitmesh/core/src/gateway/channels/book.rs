@@ -219,6 +219,11 @@ impl Channels {
         self.alarms.first().map(|(at, _)| *at)
     }
 
+    /// Whether there is a channel on which this station has paid and can pay on.
+    pub(in crate::gateway) fn is_paying(&self, mac: Mac) -> bool {
+        self.of(mac).any(|channel| channel.is_live() && channel.newest.is_some())
+    }
+
     /// The next channel that waits for this account.
     pub(super) fn next_due(&self, mac: Mac) -> Option<ChannelId> {
         let all = (mac, ChannelId([0; 32]))..=(mac, ChannelId([u8::MAX; 32]));

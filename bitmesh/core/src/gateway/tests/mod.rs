@@ -1,5 +1,6 @@
 //! The promises of the state machine, one by one.
 
+mod allowing;
 mod crediting;
 mod metering;
 mod refusing;
