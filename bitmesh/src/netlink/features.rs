@@ -7,6 +7,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 /// Commands and the set of names of `linux/ethtool.h`.
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETH_SS_FEATURES: u32 = 4;
 /// Bytes of a name (`ETH_GSTRING_LEN`).
@@ -14,6 +15,15 @@ const NAME_BYTES: usize = 32;
 /// Features that a kernel has, at most: it has 64 or a few more.
 const MAX_FEATURES: usize = 256;
 const MAX_BLOCKS: usize = MAX_FEATURES / 32;
+
+/// `struct ethtool_sset_info` with room for the length of one set.
+#[repr(C)]
+struct SetInfo {
+    command: u32,
+    reserved: u32,
+    sets: u64,
+    lengths: [u32; 1],
+}
 
 /// `struct ethtool_gstrings` with room for all names.
 #[repr(C)]
@@ -49,15 +59,27 @@ struct Features {
 ///
 /// Fails if the device is gone or tells nothing.
 pub(crate) fn offloads_filters(name: &str) -> io::Result<bool> {
+    is_on(name, b"hw-tc-offload")
+}
+
+/// Whether a feature is on; one that the kernel does not know is not.
+fn is_on(name: &str, feature: &[u8]) -> io::Result<bool> {
+    let sets = 1 << ETH_SS_FEATURES;
+    let mut info = SetInfo { command: ETHTOOL_GSSET_INFO, reserved: 0, sets, lengths: [0] };
+    ask(name, &mut info)?;
+    let [count] = info.lengths;
+    if count as usize > MAX_FEATURES {
+        return Err(io::Error::other(format!("the kernel has {count} features")));
+    }
     let mut names = Box::new(Names {
         command: ETHTOOL_GSTRINGS,
         set: ETH_SS_FEATURES,
-        count: MAX_FEATURES as u32,
+        // A kernel of 6.18 gives no names to who asks for more than there are.
+        count,
         names: [[0; NAME_BYTES]; MAX_FEATURES],
     });
     ask(name, &mut *names)?;
-    let count = (names.count as usize).min(MAX_FEATURES);
-    let index = names.names[..count].iter().position(|name| is_named(name, b"hw-tc-offload"));
+    let index = names.names[..count as usize].iter().position(|name| is_named(name, feature));
     let Some(index) = index else { return Ok(false) };
     let blocks = [Block::default(); MAX_BLOCKS];
     let mut features = Features { command: ETHTOOL_GFEATURES, count: MAX_BLOCKS as u32, blocks };
@@ -94,6 +116,15 @@ mod tests {
     fn loopback_carries_out_no_filters() {
         assert!(!offloads_filters("lo").expect("lo tells"));
         assert!(offloads_filters("no-such-if").is_err());
+    }
+
+    /// A card with `hw-tc-offload` is in no machine of the tests; other features are read the same way.
+    #[test]
+    fn what_is_on_is_told_from_what_is_off() {
+        for (feature, on) in [("loopback", true), ("tx-checksum-sctp", true), ("rx-all", false)] {
+            assert_eq!(is_on("lo", feature.as_bytes()).expect("lo tells"), on, "{feature}");
+        }
+        assert!(!is_on("lo", b"no-such-feature").expect("lo tells"));
     }
 
     #[test]
