@@ -13,16 +13,21 @@ use bitmesh_tests::scale::of_soak;
 use bitmesh_tests::tcp::{Ends, Load, Stream};
 use bitmesh_tests::udp::{Pace, Receiver, Sender};
 use bitmesh_tests::verdict::{hold, must_be_caught, same};
-use bitmesh_tests::wait::until;
+use bitmesh_tests::wait::{patiently, until};
 use nix::sys::signal::Signal;
 
 const TARIFF: Tariff = Tariff::bytes(1_000_000);
 const PLENTY_MSAT: u64 = 1_000_000_000_000;
 
-/// Two thousand packets a second, until stopped.
-const PACE: Pace = Pace { payload: 500, every: Duration::from_micros(500), packets: None };
+/// Two thousand packets a second, until stopped. A slow machine is to carry what it can, not to drown.
+fn pace() -> Pace {
+    Pace { payload: 500, every: patiently(Duration::from_micros(500)), packets: None }
+}
+
 /// Some ten megabytes a second.
-const LOAD: Load = Load { bytes: None, pause: Duration::from_millis(25) };
+fn load() -> Load {
+    Load { bytes: None, pause: patiently(Duration::from_millis(25)) }
+}
 
 /// How long a connection may take in the lab; a closed gate answers nothing at all.
 const CONNECT: Duration = Duration::from_millis(500);
@@ -95,13 +100,13 @@ fn nothing_is_lost(programs: [Program; 2], hook: &'static str) -> Result<()> {
     let here = Receiver::start(&bob.namespace, bob.v4())?;
     let there = Receiver::start(&lab.internet, SERVER_V6)?;
     let senders = [
-        Sender::start(&lab.internet, here.address, PACE)?,
-        Sender::start(&bob.namespace, there.address, PACE)?,
-        Sender::start(&carol.namespace, there.address, PACE)?,
-        Sender::start(&lab.internet, (carol.v4(), here.address.port()).into(), PACE)?,
+        Sender::start(&lab.internet, here.address, pace())?,
+        Sender::start(&bob.namespace, there.address, pace())?,
+        Sender::start(&carol.namespace, there.address, pace())?,
+        Sender::start(&lab.internet, (carol.v4(), here.address.port()).into(), pace())?,
     ];
     let ends = Ends { client: &bob.namespace, server: &lab.internet, address: SERVER_V4 };
-    let streams = [Stream::download(ends, LOAD)?, Stream::upload(ends, LOAD)?];
+    let streams = [Stream::download(ends, load())?, Stream::upload(ends, load())?];
     let mut now = programs;
     for number in 0..times() {
         for event in EVENTS {
