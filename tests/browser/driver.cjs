@@ -1,8 +1,9 @@
 // Drives a browser for the tests: a line of JSON in, a line of JSON out.
 //
-//   {"open": NAME, "options": {…}}          a page in a profile of its own
+//   {"open": NAME, "options": {…}}          a page in a profile of its own; "before" runs in each page first
 //   {"tab": NAME, "of": NAME}               another page in the profile of one
 //   {"page": NAME, "call": METHOD, "args"}  what Playwright's page does
+//   {"save": NAME, "selector": …}           what a link gives to be saved
 //   {"axe": NAME}                           what axe complains of
 
 const { readFileSync } = require("node:fs");
@@ -10,6 +11,8 @@ const { createInterface } = require("node:readline");
 const { chromium } = require("playwright-core");
 
 const PATIENCE_MS = 30_000;
+/** No line takes longer, also one that never ends in the page. */
+const MAX_STEP_MS = 90_000;
 const FLAGS = [
   "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--no-proxy-server",
@@ -48,13 +51,27 @@ const complaints = async (page) => {
 const serve = async (browser, asked) => {
   if (asked.open) {
     const context = await browser.newContext(asked.options ?? {});
+    if (asked.before) await context.addInitScript({ content: asked.before });
     return keep(asked.open, await context.newPage());
   }
   if (asked.tab) return keep(asked.tab, await pageOf(asked.of).context().newPage());
+  if (asked.save) {
+    const page = pageOf(asked.save);
+    const [saved] = await Promise.all([page.waitForEvent("download"), page.click(asked.selector)]);
+    return { name: saved.suggestedFilename(), text: readFileSync(await saved.path(), "utf8") };
+  }
   if (asked.axe) return complaints(pageOf(asked.axe));
   const result = await pageOf(asked.page)[asked.call](...(asked.args ?? []));
   if (asked.call === "goto" || asked.call === "reload") return { status: result?.status(), url: result?.url() };
   return typeof result === "object" && result?.constructor !== Object && !Array.isArray(result) ? null : result;
+};
+
+const inTime = (work) => {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done in ${MAX_STEP_MS} ms`)), MAX_STEP_MS);
+  });
+  return Promise.race([work, late]).finally(() => clearTimeout(timer));
 };
 
 const main = async () => {
@@ -62,7 +79,7 @@ const main = async () => {
   console.log(JSON.stringify({ value: browser.version() }));
   for await (const line of createInterface({ input: process.stdin })) {
     try {
-      console.log(JSON.stringify({ value: (await serve(browser, JSON.parse(line))) ?? null }));
+      console.log(JSON.stringify({ value: (await inTime(serve(browser, JSON.parse(line)))) ?? null }));
     } catch (error) {
       console.log(JSON.stringify({ error: String(error) }));
     }

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -12,6 +13,8 @@ use crate::wait::until;
 
 /// Where the driver's packages are, if not under `target/browser`.
 const MODULES: &str = "BITMESH_BROWSER_MODULES";
+/// How long the browser may take to end.
+const ENDING: Duration = Duration::from_secs(20);
 /// Which browser, if not Debian's.
 const CHROMIUM: &str = "BITMESH_CHROMIUM";
 
@@ -78,6 +81,21 @@ impl Browser {
         Ok(self.page(page))
     }
 
+    /// The same, where this script runs in each page before the page's own.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the browser does.
+    pub fn open_after(
+        &mut self,
+        before: &str,
+        page: &'static str,
+        options: &Value,
+    ) -> Result<Page<'_>> {
+        self.ask(&json!({"open": page, "options": options, "before": before}))?;
+        Ok(self.page(page))
+    }
+
     /// Another page in the profile of one.
     ///
     /// # Errors
@@ -96,8 +114,13 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The end of its input ends it.
+        // The end of its input ends it; it may have hung before.
         drop(self.asks.take());
+        let deadline = Instant::now() + ENDING;
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
@@ -198,21 +221,48 @@ impl Page<'_> {
         self.or_shown(waited.map(drop))
     }
 
-    /// What axe complains of.
+    /// The file that a link gives: its name and its text.
     ///
     /// # Errors
     ///
-    /// Fails if it can't run.
-    pub fn complaints(&mut self) -> Result<Value> {
-        self.browser.ask(&json!({"axe": self.name}))
+    /// Fails if it gives none.
+    pub fn save(&mut self, selector: &str) -> Result<(String, String)> {
+        let saved = self.browser.ask(&json!({"save": self.name, "selector": selector}))?;
+        let text = |key: &str| saved[key].as_str().map(str::to_owned).context("no file");
+        Ok((text("name")?, text("text")?))
     }
 
-    /// Takes pictures of the page: phone and desktop, light and dark.
+    /// Axe has nothing to complain of.
+    ///
+    /// # Errors
+    ///
+    /// Fails with what it complains of.
+    pub fn is_clean(&mut self) -> Result<()> {
+        let complaints = self.browser.ask(&json!({"axe": self.name}))?;
+        ensure!(complaints == json!([]), "axe: {complaints}");
+        Ok(())
+    }
+
+    /// Takes pictures of the page: phone and desktop, light and dark. It must fit each, and be
+    /// clean in each.
     ///
     /// # Errors
     ///
     /// Fails if they can't be written.
     pub fn pictures(&mut self, step: &str) -> Result<()> {
+        self.shots(step, true)
+    }
+
+    /// The same of a page that runs no scripts, so that axe can't look at it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::pictures`].
+    pub fn plain_pictures(&mut self, step: &str) -> Result<()> {
+        self.shots(step, false)
+    }
+
+    fn shots(&mut self, step: &str, with_axe: bool) -> Result<()> {
         self.browser.taken += 1;
         let number = self.browser.taken;
         for (size, width, height) in [("phone", 320, 640), ("desktop", 1_280, 800)] {
@@ -222,6 +272,9 @@ impl Page<'_> {
                 let file = format!("{number:02}-{step}-{size}-{scheme}.png");
                 let path = self.browser.pictures.join(file);
                 self.call("screenshot", &json!([{"path": path, "fullPage": true}]))?;
+                if with_axe {
+                    self.is_clean().with_context(|| format!("{step}, {size}, {scheme}"))?;
+                }
             }
             let wide = self.value("document.documentElement.scrollWidth > innerWidth")?;
             ensure!(wide == false, "{step}: the page is wider than {width} px");

@@ -40,6 +40,8 @@ fn fund(market: &Market, page: &mut Page, cap_sat: u64) -> Result<(String, Addre
     page.pictures("code")?;
     page.click("#code-saved")?;
     page.see("#fund-qr svg")?;
+    let height = market.node(bitmesh_tests::regtest::Regtest::height)?.to_string();
+    page.until(&format!("document.getElementById('fund-until').textContent.includes('{height}')"))?;
     page.pictures("funding")?;
     let address: Address<_> = page.text("#fund-address")?.parse()?;
     let address = address.require_network(Network::Regtest)?;
@@ -79,10 +81,20 @@ fn numbers_agree(market: &Market, page: &mut Page) -> Result<()> {
     waited.with_context(|| last.to_string())
 }
 
-fn is_clean(page: &mut Page) -> Result<()> {
-    let complaints = page.complaints()?;
-    ensure!(complaints == json!([]), "axe: {complaints}");
-    Ok(())
+/// Saves the page's receipt, has `bitmesh receipt verify` check it, and gives what it says.
+fn verified(market: &Market, page: &mut Page) -> Result<Value> {
+    let (name, text) = page.save("#receipt-save")?;
+    let file = market.agent.house.folder().join(&name);
+    std::fs::write(&file, &text)?;
+    let receipt = market.agent.ask(&["receipt", "verify", &file.to_string_lossy()])?;
+    let channel = receipt["agreement"].as_str().context("no channel")?;
+    ensure!(name == format!("receipt-{channel}.json"), "the file is called {name}");
+    let copy = market.agent.house.folder().join("copy.json");
+    let save = ["receipt", "save", channel, &copy.to_string_lossy()];
+    ensure!(market.agent.command(&save)?.status.success(), "the gateway has no receipt");
+    let theirs: Value = serde_json::from_slice(&std::fs::read(copy)?)?;
+    ensure!(theirs == serde_json::from_str::<Value>(&text)?, "the gateway has another receipt");
+    Ok(receipt)
 }
 
 #[test]
@@ -94,7 +106,6 @@ fn a_visitor_bargains_pays_runs_out_tops_up_and_gets_the_rest_back() -> Result<(
     let led_to = page.goto(&format!("http://{SERVER_V4}/generate_204"))?;
     ensure!(led_to == format!("http://{HOST}/"), "the probe was led to {led_to}");
     page.pictures("joined")?;
-    is_clean(&mut page)?;
 
     page.click("#pay-load")?;
     page.see("#bid-go")?;
@@ -108,7 +119,6 @@ fn a_visitor_bargains_pays_runs_out_tops_up_and_gets_the_rest_back() -> Result<(
     ensure!(said.contains("921.6 sat"), "{said}");
     page.pictures("countered")?;
     bid(&mut page, 85, "accepted")?;
-    is_clean(&mut page)?;
     let (code, back) = fund(&market, &mut page, CAP_SAT)?;
     let account = market.agent.pins()?.account(bob)?;
     ensure!(account.downlink_msat_per_mib == AGREED_MSAT_PER_MIB, "another tariff than agreed");
@@ -116,7 +126,6 @@ fn a_visitor_bargains_pays_runs_out_tops_up_and_gets_the_rest_back() -> Result<(
     ensure!(download(&market, Load::of(1 << 20))?.finish()? == 1 << 20, "the download ended early");
     numbers_agree(&market, &mut page)?;
     page.pictures("online")?;
-    is_clean(&mut page)?;
     page.reload()?;
     page.until("document.getElementById('pay-status').dataset.state === 'open'")?;
     ensure!(page.text("#code-again")? == code, "the reload forgot the code");
@@ -150,6 +159,11 @@ fn a_visitor_bargains_pays_runs_out_tops_up_and_gets_the_rest_back() -> Result<(
     ensure!(payout == charged && payout <= CAP_SAT + RAISE_SAT, "{payout} sat for {charged}");
     let out: u64 = tx.output.iter().map(|output| output.value.to_sat()).sum();
     ensure!(payout + rest == out && rest > CAPACITY_SAT - CAP_SAT - RAISE_SAT - 1_000, "{tx:?}");
+    let receipt = verified(&market, &mut page)?;
+    ensure!(receipt["close_txid"] == closing.as_str(), "{receipt}");
+    ensure!(receipt["settled_sat"] == payout && receipt["returned_sat"] == rest, "{receipt}");
+    page.reload()?;
+    page.see("#receipt-save")?;
     Ok(())
 }
 
@@ -203,7 +217,7 @@ fn a_refund_that_was_saved_from_the_page_is_mined_with_the_gateway_gone() -> Res
     page.click("#pay-load")?;
     page.see("#refund-to")?;
     let (_, back) = fund(&market, &mut page, CAP_SAT)?;
-    page.click("#pay-run details summary")?;
+    page.click("#pay-run details:has(#refunds) summary")?;
     page.see("#refunds li svg")?;
     page.pictures("refunds")?;
     let raw = page.text("#refunds li:nth-child(2) code")?;
@@ -237,11 +251,40 @@ fn without_javascript_the_page_says_price_and_status_and_stops() -> Result<()> {
     page.click("#reload")?;
     let online = page.text("#state")?;
     ensure!(online != offline, "{online}");
-    page.pictures("online")?;
+    page.plain_pictures("online")?;
     page.click("#stop button")?;
     page.see("#state")?;
     let stopped = page.text("#state")?;
     ensure!(stopped != online && stopped != offline, "{stopped}");
     ensure!(market.agent.account(bob)?["state"] == "closed", "the gate is open");
     Ok(())
+}
+
+/// A phone's pop-up window, where nothing can be kept.
+const KEEPS_NOTHING: &str = "Object.defineProperty(window, 'localStorage', \
+                             { get() { throw new DOMException('no', 'SecurityError'); } })";
+
+#[test]
+fn a_browser_that_keeps_nothing_says_so_and_the_code_goes_on_in_one_that_does() -> Result<()> {
+    let market = Market::with_subscribers(1)?;
+    let mut browser = Browser::start(market.lab.subscriber(), "pop-up")?;
+    let here = format!("http://{HOST}/");
+    let mut page = browser.open_after(KEEPS_NOTHING, "pop-up", &json!({"locale": "en-US"}))?;
+    page.goto(&here)?;
+    page.click("#pay-load")?;
+    page.see("#pay-unkept")?;
+    let (code, _) = fund(&market, &mut page, CAP_SAT)?;
+    page.reload()?;
+    page.click("#pay-load")?;
+    page.see("#pay-start")?;
+    let mut other = browser.open("browser", &json!({"locale": "en-US"}))?;
+    other.goto(&here)?;
+    other.click("#pay-load")?;
+    other.see("#pay-start")?;
+    ensure!(other.value("document.getElementById('pay-unkept').hidden")? == true, "it does keep");
+    other.click("#resume summary")?;
+    other.fill("#resume-code", &code)?;
+    other.click("#resume button")?;
+    other.see("#pay-run")?;
+    other.until("document.getElementById('pay-status').dataset.state === 'open'")
 }

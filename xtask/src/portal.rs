@@ -13,6 +13,7 @@ use crate::workspace::Workspace;
 
 const SOURCES: &str = "bitmesh/portal";
 const BUILT: &str = "bitmesh/src/portal/page/pay.js";
+const TESTS: [&str; 2] = ["test/vectors.test.ts", "test/heights.test.ts"];
 const VECTORS: &str = "tests/vectors/channel.json";
 
 /// Builds the script anew.
@@ -91,10 +92,16 @@ impl Tools {
     }
 
     fn test(&self, vectors: &Path) -> Result<()> {
-        let test = self.folder.join("vectors.test.mjs");
+        let built = self.folder.join("test");
         let mut bundle = self.tool("esbuild/bin/esbuild");
-        bundle.args(["test/vectors.test.ts", "--bundle", "--platform=node", "--format=esm"]);
-        run_aside(bundle.arg("--log-level=warning").arg(format!("--outfile={}", test.display())))?;
-        run_program(Command::new("node").arg("--test").arg(test).env("BITMESH_VECTORS", vectors))
+        bundle.args(TESTS).args(["--bundle", "--platform=node", "--format=esm"]);
+        bundle.args(["--log-level=warning", "--out-extension:.js=.mjs"]);
+        run_aside(bundle.arg(format!("--outdir={}", built.display())))?;
+        let mut node = Command::new("node");
+        node.arg("--test").current_dir(&built).env("BITMESH_VECTORS", vectors);
+        for test in TESTS {
+            node.arg(Path::new(test).with_extension("mjs").file_name().unwrap_or_default());
+        }
+        run_program(&mut node)
     }
 }

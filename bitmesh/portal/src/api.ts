@@ -94,6 +94,7 @@ export const api = {
   update: (id: string, update: Update) => ask<{ change_sat: number }>(`/channels/${id}/updates`, update),
   challenge: (id: string) => ask<{ challenge: string }>(`/channels/${id}/challenge`, {}),
   close: (id: string, request: CloseRequest, signature: string) =>
-    ask<{ plan: Plan }>(`/channels/${id}/close`, { request, signature }),
-  complete: (id: string, pay_leaf: string) => ask<Closed>(`/channels/${id}/close/complete`, { pay_leaf }),
+    ask<{ plan: Plan; receipt: Receipt }>(`/channels/${id}/close`, { request, signature }),
+  complete: (id: string, half: { pay_leaf: string; receipt_signature?: string }) =>
+    ask<Closed>(`/channels/${id}/close/complete`, half),
 };

@@ -5,12 +5,16 @@ import { hex } from "./bytes.ts";
 import { Refused, type SignedOffer } from "./api.ts";
 import { newCode } from "./keys.ts";
 import type { Tariff } from "./messages.ts";
+import type { SignedReceipt } from "./receipt.ts";
 import { scriptOf } from "./script.ts";
-import { type Kept, store } from "./store.ts";
-import { at, btc, put, qr, sat, say, show } from "./view.ts";
+import { type Kept, isDurable, store } from "./store.ts";
+import { at, btc, hours, put, qr, sat, say, show } from "./view.ts";
 import * as wallet from "./wallet.ts";
 
 const EVERY_MS = 500;
+
+/** As the rules of the network aim at. */
+const BLOCKS_AN_HOUR = 6;
 
 /** States of a channel from which nothing follows. */
 const OVER = ["closed_together", "closed_alone", "refunded", "spent_otherwise", "funding_lost"];
@@ -148,6 +152,10 @@ const drawRefunds = (kept: Kept): void => {
     const raw = document.createElement("code");
     raw.className = "raw";
     raw.dir = "ltr";
+    // Some need the keyboard to scroll it.
+    raw.tabIndex = 0;
+    raw.setAttribute("role", "region");
+    raw.setAttribute("aria-label", title.textContent);
     raw.textContent = hex(refund.raw);
     item.append(title, raw, qr(hex(refund.raw).toUpperCase(), `${refund.feerate} sat/vB`));
     return item;
@@ -155,10 +163,30 @@ const drawRefunds = (kept: Kept): void => {
   at("refunds").replaceChildren(...list);
 };
 
-const drawClosed = ({ closed }: Kept): void => {
+/** From when on the visitor depends on nobody: as the gateway says, so that it can be compared. */
+const drawUntil = ({ opened }: Kept, tip: number): void => {
+  const from = opened!.agreement.terms.expiry_height + 1;
+  put("fund-until", say("fund_until", String(from), hours((from - tip) / BLOCKS_AN_HOUR), String(tip)));
+};
+
+/** Both sides' receipt, to save or to copy: pop-up windows of phones may not save files. */
+const drawReceipt = (receipt: SignedReceipt | undefined): void => {
+  show("receipt", Boolean(receipt));
+  show("no-receipt", !receipt);
+  if (!receipt) return;
+  const text = `${JSON.stringify(receipt, undefined, 2)}\n`;
+  const [link, area] = [at<HTMLAnchorElement>("receipt-save"), at<HTMLTextAreaElement>("receipt-text")];
+  if (area.value === text) return;
+  area.value = text;
+  link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  link.download = `receipt-${receipt.receipt.agreement}.json`;
+};
+
+const drawClosed = ({ closed, receipt }: Kept): void => {
   const { returned_sat, settled_sat, fee_sat, txid } = closed!;
   put("closed-said", say("closed", sat(returned_sat), sat(settled_sat), sat(fee_sat)));
   put("close-txid", txid);
+  drawReceipt(receipt);
 };
 
 const live = async (): Promise<void> => {
@@ -166,6 +194,7 @@ const live = async (): Promise<void> => {
   if (!standing) return;
   const { kept, view, isSpent } = standing;
   draw(kept);
+  drawUntil(kept, view.tip_height);
   const status = view.notice ?? {
     opened: say("waiting"),
     unconfirmed: say("unconfirmed", String(view.confirmations), String(view.required)),
@@ -202,6 +231,7 @@ on("close", "click", async () => draw(await wallet.close()));
 on("again", "click", again);
 at("bid").addEventListener("input", () => put("bid-percent", `${input("bid").value} %`));
 
+show("pay-unkept", !isDurable);
 show("way-page", true);
 draw(store.load());
 void loop();

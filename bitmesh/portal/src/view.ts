@@ -45,5 +45,12 @@ export const qr = (text: string, label: string): SVGSVGElement => {
 /** Satoshi for people. */
 export const sat = (amount: number): string => `${amount.toLocaleString(document.documentElement.lang)} sat`;
 
+/** About so many hours, or days if they are many. */
+export const hours = (count: number): string => {
+  const [unit, value] = count < 48 ? ["hour", count] : ["day", count / 24];
+  const style = { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 0 } as const;
+  return new Intl.NumberFormat(document.documentElement.lang, style).format(Math.max(Math.ceil(value), 1));
+};
+
 /** Bitcoin, as BIP 21 writes it. */
 export const btc = (amount: number): string => (amount / 1e8).toFixed(8).replace(/\.?0+$/, "");

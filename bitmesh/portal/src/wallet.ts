@@ -5,8 +5,10 @@ import { type Opened, Refused, type SignedOffer, type Update, type View, api } f
 import {
   DUST, type Refund, closeTx, closed, isCloseSigned, isUpdate, signClose, signRefund, signUpdate, updateTx,
 } from "./channel.ts";
+import { grown, isPlausible } from "./heights.ts";
 import { type Keys, keysOf } from "./keys.ts";
 import { type Tariff, digest, isSigned, signMessage } from "./messages.ts";
+import { isReceiptOf, isSignedByBoth } from "./receipt.ts";
 import { type ChannelScript, addressOf, channelScript } from "./script.ts";
 import { type Kept, store } from "./store.ts";
 import { type Outpoint, type Tx, txid } from "./tx.ts";
@@ -78,6 +80,13 @@ const check = (opened: Opened, kept: Kept): void => {
   insist(addressOf(scriptOfOpened(opened).script, terms.network) === address, "address");
 };
 
+/** Takes the gateway's word for the newest block only if it can be true. */
+const checkHeight = (network: string, height: number): void => {
+  const [seen, now] = [store.seen(network), Date.now()];
+  insist(isPlausible(network, height, seen, now), "tip_height");
+  store.saw(network, grown(height, seen, now));
+};
+
 const checkAgainst = (opened: Opened, { offer }: SignedOffer): void => {
   const { agreement } = opened;
   const { terms } = agreement;
@@ -109,6 +118,7 @@ export const open = async (kept: Kept, on: SignedOffer): Promise<Kept> => {
   const next = { ...kept, opened, confirmations: on.offer.confirmations };
   store.save(next);
   const view = await api.fund(opened.channel, countersign(opened, own));
+  checkHeight(on.offer.network, view.tip_height);
   const latest = view.tip_height + on.offer.lock_blocks + 1;
   insist(opened.agreement.terms.expiry_height <= latest, "expiry_height");
   return next;
@@ -156,6 +166,7 @@ const isOwn = (kept: Kept, update: Update): boolean => {
 /** Pins the funding once, and goes on from the gateway's newest update if that is ours. */
 const learn = (kept: Kept, view: View): Kept => {
   let next = kept;
+  checkHeight(needOpened(kept).agreement.terms.network, view.tip_height);
   if (!view.outpoint) return next;
   // Before the first update another funding may take the place of the first.
   if (!next.newest) next = { ...next, outpoint: view.outpoint, capacitySat: view.capacity_sat };
@@ -283,7 +294,10 @@ const isClose = (raw: string, tx: Tx, opened: Opened, own: Uint8Array): boolean 
   return hex(closed(tx, script, theirs, own)) === raw && isCloseSigned(tx, script, unhex(payee_key), theirs);
 };
 
-/** Closes by the pay leaf. Signs only what follows from charges that were paid for. */
+/**
+ * Closes by the pay leaf. Signs only what follows from charges that were paid for, and a receipt
+ * only if it says that.
+ */
 export const close = async (): Promise<Kept> => {
   const kept = store.load();
   if (!kept) throw new Error("no channel");
@@ -299,7 +313,7 @@ export const close = async (): Promise<Kept> => {
     counted_msat: view.charged_msat,
     challenge,
   };
-  const { plan } = await api.close(opened.channel, request, signMessage("BitMesh/close/v1", request, own.session));
+  const { plan, receipt } = await api.close(opened.channel, request, signMessage("BitMesh/close/v1", request, own.session));
   const input = inputOf(kept);
   const { change, payout } = settle(input.sat, plan.charges_sat, plan.fee_sat, terms.max_close_fee_sat);
   insist(plan.charges_sat <= creditOf(kept), "charges_sat");
@@ -308,10 +322,20 @@ export const close = async (): Promise<Kept> => {
   const tx = closeTx(input, changeOutput, { sat: payout, script: unhex(terms.payout_script) });
   const script = scriptOfOpened(opened);
   const signature = signClose(tx, script, own.channel);
-  const done = await api.complete(opened.channel, hex(signature));
+  const settled = { input, charges: plan.charges_sat, change, payout, txid: txid(tx) };
+  // The close does not depend on the receipt.
+  const half = isReceiptOf(receipt, opened.agreement, settled)
+    ? { pay_leaf: hex(signature), receipt_signature: signMessage("BitMesh/receipt/v1", receipt, own.session) }
+    : { pay_leaf: hex(signature) };
+  const done = await api.complete(opened.channel, half);
   insist(done.txid === txid(tx) && isClose(done.raw_tx, tx, opened, signature), "close");
-  insist(isSigned("BitMesh/receipt/v1", done.receipt, opened.agreement.payee_session_key, done.receipt_signature), "receipt");
-  const next = { ...kept, closed: done };
+  const signed = {
+    agreement: opened.agreement,
+    receipt,
+    payee_signature: done.receipt_signature,
+    payer_signature: half.receipt_signature ?? "",
+  };
+  const next = { ...kept, closed: done, ...(isSignedByBoth(signed) ? { receipt: signed } : {}) };
   store.save(next);
   return next;
 };

@@ -9,7 +9,8 @@ import { secp256k1 } from "@noble/curves/secp256k1.js";
 
 import { hex, join, unhex } from "../src/bytes.ts";
 import { closeTx, closed, isCloseSigned, isUpdate, signClose, signRefund, signUpdate, updateTx, updateType } from "../src/channel.ts";
-import { FIELDS, digest, isSigned } from "../src/messages.ts";
+import { FIELDS, digest, isSigned, signMessage } from "../src/messages.ts";
+import { isReceiptOf, isSignedByBoth } from "../src/receipt.ts";
 import { type ChannelScript, addressOf, channelScript, scriptOf } from "../src/script.ts";
 import { DEFAULT, type Outpoint, serialize, sighash, txid } from "../src/tx.ts";
 
@@ -151,5 +152,36 @@ test("every message has the fields, the digest and signatures that hold", () => 
       const other = signature.startsWith("0") ? "1" : "0";
       assert.ok(!isSigned(tag, vector.message, key, other + signature.slice(1)));
     }
+  }
+});
+
+test("the page signs the receipt of the vectors, and takes no other for this close", () => {
+  const message = (tag: string): Vector => vectors.messages.find((one: Vector) => one.tag === tag);
+  const agreement = message("BitMesh/agreement/v1").message;
+  const { message: receipt, signatures } = message("BitMesh/receipt/v1");
+  const of = (key: string): string => signatures.find((one: Vector) => one.key === key).signature;
+  const payer_signature = of(agreement.payer_session_key);
+  // The payer's session key has the usage 2 (`channel/keys.rs`).
+  const session = secretOf("66".repeat(32), agreement.terms.network, 1, 2);
+  assert.equal(signMessage("BitMesh/receipt/v1", receipt, session), payer_signature);
+
+  const signed = { agreement, receipt, payer_signature, payee_signature: of(agreement.payee_session_key) };
+  assert.ok(isSignedByBoth(signed));
+  assert.ok(!isSignedByBoth({ ...signed, payer_signature: signed.payee_signature }));
+  assert.ok(!isSignedByBoth({ ...signed, payee_signature: payer_signature }));
+  assert.ok(!isSignedByBoth({ ...signed, agreement: { ...agreement, mac: "02:00:00:00:00:b1" } }));
+
+  const sat = receipt.settled_sat + receipt.returned_sat + receipt.fee_sat;
+  const input = { at: receipt.outpoint, sat, script: new Uint8Array() };
+  const settled = {
+    input, charges: 25_001, change: receipt.returned_sat, payout: receipt.settled_sat, txid: receipt.close_txid,
+  };
+  assert.ok(isReceiptOf(receipt, agreement, settled));
+  assert.ok(isReceiptOf({ ...receipt, charged_msat: 25_000_500 }, agreement, settled), "the same, rounded up");
+  for (const [name, other] of Object.entries({
+    agreement: "00".repeat(32), outpoint: `${receipt.close_txid}:0`, close_txid: "00".repeat(32),
+    charged_msat: 25_001_001, settled_sat: 25_002, returned_sat: 74_690, fee_sat: 309,
+  })) {
+    assert.ok(!isReceiptOf({ ...receipt, [name]: other }, agreement, settled), name);
   }
 });

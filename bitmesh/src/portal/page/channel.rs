@@ -14,18 +14,19 @@ const USUAL_SAT: u64 = 20_000;
 /// The percentage that the slider stands at.
 const USUAL_BID: u32 = 80;
 
-/// Any wallet funds it.
-pub(super) fn channel(text: &Text, network: Network, bargains: bool) -> Way {
+/// Any wallet funds it. A page that came without TLS says what that means.
+pub(super) fn channel(text: &Text, network: Network, bargains: bool, secure: bool) -> Way {
     let pay = &text.pay;
     let words: serde_json::Map<String, serde_json::Value> =
         for_script(text).into_iter().map(|(key, word)| (key.to_owned(), word.into())).collect();
     let words = serde_json::Value::Object(words).to_string();
     let body = html! {
         p { (pay.how) }
-        p { (pay.caution) }
+        p #pay-caution { (pay.caution) @if !secure { " " (pay.plain) } }
         button #pay-load type="button" hidden { (pay.load) }
         div #way-page hidden data-network=(network) data-words=(words) {
             p #pay-error .notice role="alert" hidden {}
+            p #pay-unkept .notice hidden { (pay.unkept) }
             p #pay-lost .notice hidden { (text.lost) }
             (start(pay, bargains))
             (code(pay))
@@ -77,6 +78,7 @@ fn fund(pay: &PayText) -> Markup {
             p { bdi #fund-amount {} }
             p { code #fund-address dir="ltr" {} }
             div #fund-qr {}
+            p #fund-until {}
             p { a #fund-uri href="/" { (pay.fund_open) } }
             details {
                 summary { (pay.relay_how) }
@@ -103,6 +105,7 @@ fn run(pay: &PayText) -> Markup {
             div #pay-closed hidden {
                 p #closed-said role="status" {}
                 p { code #close-txid dir="ltr" {} }
+                (receipt(pay))
             }
             p { button #again type="button" hidden { (pay.again) } }
             details {
@@ -111,6 +114,20 @@ fn run(pay: &PayText) -> Markup {
                 ul #refunds {}
             }
         }
+    }
+}
+
+/// A file to save, and its text to copy.
+fn receipt(pay: &PayText) -> Markup {
+    html! {
+        div #receipt hidden {
+            p { a #receipt-save href="/" { (pay.receipt_save) } }
+            details {
+                summary { (pay.receipt) }
+                textarea #receipt-text aria-label=(pay.receipt) dir="ltr" rows="8" readonly {}
+            }
+        }
+        p #no-receipt hidden { (pay.no_receipt) }
     }
 }
 

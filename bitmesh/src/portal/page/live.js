@@ -63,5 +63,9 @@ if (load) {
   };
   load.onclick = pay;
   load.hidden = false;
-  if (localStorage.getItem("bitmesh-channel")) pay();
+  try {
+    if (localStorage.getItem("bitmesh-channel")) pay();
+  } catch {
+    // This browser keeps nothing; the page's script says so.
+  }
 }

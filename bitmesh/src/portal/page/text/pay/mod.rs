@@ -14,6 +14,8 @@ pub(in crate::portal::page) struct PayText {
     pub(in crate::portal::page) title: &'static str,
     pub(in crate::portal::page) how: &'static str,
     pub(in crate::portal::page) caution: &'static str,
+    pub(in crate::portal::page) plain: &'static str,
+    pub(in crate::portal::page) unkept: &'static str,
     pub(in crate::portal::page) load: &'static str,
     pub(in crate::portal::page) refund_to: &'static str,
     pub(in crate::portal::page) cap: &'static str,
@@ -28,6 +30,7 @@ pub(in crate::portal::page) struct PayText {
     pub(in crate::portal::page) code_saved: &'static str,
     pub(in crate::portal::page) fund: &'static str,
     pub(in crate::portal::page) fund_how: &'static str,
+    pub(in crate::portal::page) fund_until: &'static str,
     pub(in crate::portal::page) fund_open: &'static str,
     pub(in crate::portal::page) relay_how: &'static str,
     pub(in crate::portal::page) relay: &'static str,
@@ -40,6 +43,9 @@ pub(in crate::portal::page) struct PayText {
     pub(in crate::portal::page) raise_go: &'static str,
     pub(in crate::portal::page) close: &'static str,
     pub(in crate::portal::page) closed: &'static str,
+    pub(in crate::portal::page) receipt: &'static str,
+    pub(in crate::portal::page) receipt_save: &'static str,
+    pub(in crate::portal::page) no_receipt: &'static str,
     pub(in crate::portal::page) again: &'static str,
     pub(in crate::portal::page) refunds: &'static str,
     pub(in crate::portal::page) refunds_how: &'static str,
@@ -51,7 +57,7 @@ pub(in crate::portal::page) struct PayText {
 }
 
 /// Words that the page's script puts in, by their names there.
-pub(in crate::portal::page) fn for_script(text: &Text) -> [(&'static str, &'static str); 21] {
+pub(in crate::portal::page) fn for_script(text: &Text) -> [(&'static str, &'static str); 22] {
     let pay = &text.pay;
     [
         ("bid_accepted", pay.bid_accepted),
@@ -59,6 +65,7 @@ pub(in crate::portal::page) fn for_script(text: &Text) -> [(&'static str, &'stat
         ("bid_declined", pay.bid_declined),
         ("code", pay.code),
         ("fund", pay.fund),
+        ("fund_until", pay.fund_until),
         ("waiting", pay.waiting),
         ("unconfirmed", pay.unconfirmed),
         ("paying", pay.paying),
