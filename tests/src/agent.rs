@@ -90,6 +90,8 @@ pub struct Settings {
     pub tariffs: Vec<(&'static str, Tariff)>,
     /// More keys, before all tables.
     pub keys: String,
+    /// More keys of the LAN interface.
+    pub lan: String,
     /// Whether what comes from another device's address is dropped.
     pub anti_spoof: bool,
     /// More tables, as they are written.
@@ -105,6 +107,7 @@ impl Settings {
             hook: "auto",
             tariffs: vec![("default", tariff)],
             keys: String::new(),
+            lan: String::new(),
             anti_spoof: true,
             more: String::new(),
         }
@@ -120,6 +123,12 @@ impl Settings {
     #[must_use]
     pub fn before(self, keys: &str) -> Self {
         Self { keys: self.keys + keys, ..self }
+    }
+
+    /// The same with more keys of the LAN interface.
+    #[must_use]
+    pub fn on_lan(self, keys: &str) -> Self {
+        Self { lan: self.lan + keys, ..self }
     }
 
     /// The same with this program.
@@ -144,12 +153,13 @@ impl Settings {
     #[must_use]
     pub fn text(&self, house: &House) -> String {
         let mut text = format!(
-            "database = {:?}\nsocket = {:?}\nbpffs = {:?}\nhook = {:?}\n{}\n[[lan]]\ninterface = {LAN:?}\n",
+            "database = {:?}\nsocket = {:?}\nbpffs = {:?}\nhook = {:?}\n{}\n[[lan]]\ninterface = {LAN:?}\n{}",
             house.database(),
             house.socket(),
             house.bpffs,
             self.hook,
             self.keys,
+            self.lan,
         );
         if !self.anti_spoof {
             // Above the first table.

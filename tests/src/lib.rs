@@ -20,6 +20,7 @@ pub mod process;
 pub mod regtest;
 pub mod scale;
 pub mod tcp;
+pub mod tls;
 pub mod tunnel;
 pub mod udp;
 pub mod verdict;

@@ -1,7 +1,8 @@
 //! How a device finds the portal: by what a real DHCP server says with the settings that
 //! `bitmesh setup` writes, before anything was paid.
 
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use bitmesh_tests::agent::{Agent, Settings, Tariff};
 use bitmesh_tests::lab::{GATEWAY_V4, LAN, Lab, Subscriber};
 use bitmesh_tests::payments::raw_at;
+use bitmesh_tests::tls::{NAME, Operator, TLS_PORT, over_tls};
 use bitmesh_tests::wait::until;
 use serde_json::Value;
 
@@ -20,11 +22,13 @@ const CAPTIVE_PORTAL_V6: u16 = 103;
 struct Dnsmasq(Child);
 
 impl Dnsmasq {
-    fn start(lab: &Lab, settings: &str) -> Result<Self> {
+    fn start(lab: &Lab, settings: &Path) -> Result<Self> {
         let mut command = Command::new("dnsmasq");
-        command.args(["--keep-in-foreground", "--port=0", "--user=root", "--pid-file="]);
+        command.args(["--keep-in-foreground", "--user=root", "--pid-file="]);
         command.args(["--leasefile-ro", "--no-hosts", "--no-resolv", "--bind-interfaces"]);
-        command.arg(format!("--interface={LAN}")).arg(format!("--conf-file={settings}"));
+        command
+            .arg(format!("--interface={LAN}"))
+            .arg(format!("--conf-file={}", settings.display()));
         command.args(["--dhcp-range=10.77.0.100,10.77.0.150", "--dhcp-range=fd77::,static,64"]);
         command.stderr(Stdio::null());
         let child = lab.gateway.enter(|| command.spawn().context("cannot start dnsmasq"))?;
@@ -107,6 +111,34 @@ fn option_of_dhcpv6(bob: &Subscriber, wanted: u16) -> Result<String> {
     anyhow::bail!("the server says nothing of option {wanted}")
 }
 
+/// The first IPv4 address that the gateway's resolver has for a name (RFC 1035 §4).
+fn address_of(bob: &Subscriber, name: &str) -> Result<Ipv4Addr> {
+    let mut ask = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        ask.push(u8::try_from(label.len())?);
+        ask.extend(label.as_bytes());
+    }
+    ask.extend([0, 0, 1, 0, 1]);
+    let answer = exchange(bob, "0.0.0.0:0", SocketAddr::new(GATEWAY_V4, 53), &ask)?;
+    // A pointer to the name, type, class, time to live, length.
+    let record = answer.get(ask.len()..ask.len() + 16).context("no record")?;
+    ensure!(record[2..4] == [0, 1] && record[10..12] == [0, 4], "{record:?}");
+    Ok(Ipv4Addr::new(record[12], record[13], record[14], record[15]))
+}
+
+/// The folder with what `bitmesh setup` writes for this agent.
+fn set_up(lab: &Lab, agent: &Agent) -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    let (config, to) = (agent.house.config(), folder.path());
+    let words = ["setup", "--config", &config.to_string_lossy(), "--write", &to.to_string_lossy()];
+    let setup = lab.gateway.enter(|| {
+        let program = bitmesh_tests::agent::Program::True.path()?;
+        Ok(Command::new(program).args(words).output()?)
+    })?;
+    ensure!(setup.status.success(), "{}", String::from_utf8_lossy(&setup.stderr));
+    Ok(folder)
+}
+
 /// What the captive portal API says at this address.
 fn ask(bob: &Subscriber, url: &str) -> Result<Value> {
     let (host, path) =
@@ -122,20 +154,35 @@ fn ask(bob: &Subscriber, url: &str) -> Result<Value> {
 fn a_device_is_told_by_dhcp_and_dhcpv6_where_it_learns_that_it_is_captive() -> Result<()> {
     let lab = Lab::new()?;
     let agent = Agent::start(&lab, &Settings::new(Tariff::bytes(1_000)))?;
-    let folder = tempfile::tempdir()?;
-    let (config, to) = (agent.house.config(), folder.path());
-    let words = ["setup", "--config", &config.to_string_lossy(), "--write", &to.to_string_lossy()];
-    let setup = lab.gateway.enter(|| {
-        let program = bitmesh_tests::agent::Program::True.path()?;
-        Ok(Command::new(program).args(words).output()?)
-    })?;
-    ensure!(setup.status.success(), "{}", String::from_utf8_lossy(&setup.stderr));
-    let settings = to.join("bitmesh-dnsmasq.conf");
-    let _server = Dnsmasq::start(&lab, &settings.to_string_lossy())?;
+    let folder = set_up(&lab, &agent)?;
+    let _server = Dnsmasq::start(&lab, &folder.path().join("bitmesh-dnsmasq.conf"))?;
     let bob = lab.subscriber();
     for url in [option_of_dhcp(bob, CAPTIVE_PORTAL)?, option_of_dhcpv6(bob, CAPTIVE_PORTAL_V6)?] {
         let said = ask(bob, &url).context(url)?;
         ensure!(said["captive"] == true, "{said}");
     }
+    Ok(())
+}
+
+#[test]
+fn with_a_certificate_a_device_is_told_a_name_that_resolves_to_the_api_over_tls() -> Result<()> {
+    let lab = Lab::new()?;
+    let files = Operator::new()?;
+    let root = files.renew()?;
+    let agent = Agent::start(&lab, &files.settings())?;
+    let folder = set_up(&lab, &agent)?;
+    let _server = Dnsmasq::start(&lab, &folder.path().join("bitmesh-dnsmasq.conf"))?;
+    let bob = lab.subscriber();
+    for url in [option_of_dhcp(bob, CAPTIVE_PORTAL)?, option_of_dhcpv6(bob, CAPTIVE_PORTAL_V6)?] {
+        ensure!(url == format!("https://{NAME}:{TLS_PORT}/captive"), "{url}");
+    }
+    let at = SocketAddr::new(address_of(bob, NAME)?.into(), TLS_PORT);
+    let said = over_tls(bob, at, &root, "/captive")?;
+    ensure!(said.contains("content-type: application/captive+json"), "{said}");
+    ensure!(said.contains("\"captive\":true"), "{said}");
+    ensure!(
+        said.contains(&format!("\"user-portal-url\":\"https://{NAME}:{TLS_PORT}/\"")),
+        "{said}"
+    );
     Ok(())
 }

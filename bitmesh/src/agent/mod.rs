@@ -27,12 +27,12 @@ use self::event_loop::{EventLoop, Heard};
 use self::guard::Guard;
 use crate::chain::Cursor;
 use crate::chain::doctor::examine;
-use crate::config::{Chain, Config, DEFAULT_SOCKET, Hook, Lan, Payments};
+use crate::config::{Chain, Config, DEFAULT_SOCKET, Hook, Lan, Payments, PortalTls};
 use crate::control::{self, MAX_CONNECTIONS, Server};
 use crate::doctor::{Check, Verdict};
 use crate::fence;
 use crate::meter::{HookChoice, LanOptions, MeterOptions, Meters};
-use crate::portal::{self, LanPort, MAX_WAITING, Portal};
+use crate::portal::{self, LanPort, MAX_WAITING, Portal, Tls};
 use crate::seed;
 use crate::store::{MAX_UNREAD_REPORTS, Report, Store, Writer};
 
@@ -66,8 +66,7 @@ pub fn run(config: Config, object: &'static [u8]) -> Result<(), AgentError> {
         let (asked, requests) = mpsc::channel(MAX_CONNECTIONS);
         let server = Server::start(&config.socket, asked)?;
         let (ask, stations) = mpsc::channel(MAX_WAITING);
-        let ports = config.lans.iter().map(lan_port).collect();
-        let portal = Portal::start(ports, config.portal.venue.clone(), ask)?;
+        let portal = open_portal(&config, ask)?;
         guard::check_ground(&config)?;
         config.backup.as_ref().map(copies::prepare).transpose()?;
         let gate = open_gate(&config, object, &mut store)?;
@@ -126,18 +125,33 @@ fn options(config: &Config, object: &'static [u8]) -> MeterOptions {
             Hook::Clsact => HookChoice::Clsact,
             Hook::Xdp => HookChoice::Xdp,
         },
-        lans: config.lans.iter().map(lan_options).collect(),
+        lans: config.lans.iter().map(|lan| lan_options(lan, tls_port(config))).collect(),
         object,
     }
 }
 
-fn lan_options(lan: &Lan) -> LanOptions {
+fn tls_port(config: &Config) -> Option<u16> {
+    config.portal.tls.as_ref().map(|tls| tls.port)
+}
+
+fn lan_options(lan: &Lan, tls_port: Option<u16>) -> LanOptions {
     let mut open_ports =
         vec![(UDP, DHCPV4_SERVER_PORT), (UDP, DHCPV6_SERVER_PORT), (TCP, lan.portal_port)];
+    open_ports.extend(tls_port.map(|port| (TCP, port)));
     if lan.resolver {
         open_ports.extend([(UDP, DNS_PORT), (TCP, DNS_PORT)]);
     }
     LanOptions { interface: lan.interface.clone(), open_ports, portal_port: lan.portal_port }
+}
+
+fn open_portal(config: &Config, ask: mpsc::Sender<portal::Asked>) -> Result<Portal, AgentError> {
+    let ports: Vec<LanPort> = config.lans.iter().map(lan_port).collect();
+    let tls = config.portal.tls.clone().map(|PortalTls { certificate, key, port }| Tls {
+        certificate,
+        key,
+        port,
+    });
+    Ok(Portal::start(&ports, config.portal.venue.clone(), tls, ask)?)
 }
 
 fn lan_port(lan: &Lan) -> LanPort {
@@ -216,7 +230,8 @@ fn start(
         Some(payments) => Some(ChainWorker::start(&payments.chain, cursor(&store)?, tell_news)?),
         None => None,
     };
-    rights::drop_all_but_needed(config.lans.iter().any(|lan| lan.portal_port < FIRST_FREE_PORT))?;
+    let mut ports = config.lans.iter().map(|lan| lan.portal_port).chain(tls_port(&config));
+    rights::drop_all_but_needed(ports.any(|port| port < FIRST_FREE_PORT))?;
     let (tell, reports) = mpsc::channel::<Report>(MAX_UNREAD_REPORTS);
     // The writer can't block here: there is room for every report that can be due.
     let writer = Writer::start(store, move |report| drop(tell.blocking_send(report)))?;
@@ -281,10 +296,13 @@ mod tests {
     fn the_unpaid_reach_dhcp_the_portal_and_the_resolver_if_there_is_one() {
         let lan =
             Lan { interface: "wlan0".into(), portal_port: 2121, resolver: true, names: Vec::new() };
-        let open = lan_options(&lan).open_ports;
+        let open = lan_options(&lan, None).open_ports;
         assert_eq!(open, [(17, 67), (17, 547), (6, 2121), (17, 53), (6, 53)]);
         assert!(open.len() <= MAX_OPEN_PORTS);
-        let open = lan_options(&Lan { resolver: false, ..lan }).open_ports;
+        let open = lan_options(&lan, Some(2122)).open_ports;
+        assert_eq!(open, [(17, 67), (17, 547), (6, 2121), (6, 2122), (17, 53), (6, 53)]);
+        assert!(open.len() <= MAX_OPEN_PORTS);
+        let open = lan_options(&Lan { resolver: false, ..lan }, None).open_ports;
         assert_eq!(open, [(17, 67), (17, 547), (6, 2121)]);
     }
 

@@ -14,18 +14,20 @@ use crate::portal::CAPTIVE_PATH;
 
 const DNSMASQ: &str = "bitmesh-dnsmasq.conf";
 const RADVD: &str = "bitmesh-radvd.conf";
+const ODHCPD: &str = "bitmesh-odhcpd.conf";
 
-/// Print what tells visitors' devices of the portal: settings for dnsmasq and radvd
+/// Print what tells visitors' devices of the portal: settings for dnsmasq, radvd and odhcpd
 ///
 /// Devices then open the portal's page by themselves (RFC 8910): by DHCP option 114, DHCPv6 option
 /// 103 and the router advertisements' option 37. The addresses are those that the LAN interfaces
-/// have now.
+/// have now; with a certificate in the configuration, devices are told its name.
 #[derive(Args)]
 pub(super) struct Setup {
     /// The gateway's configuration
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Write bitmesh-dnsmasq.conf and bitmesh-radvd.conf there, in place of printing them
+    /// Write bitmesh-dnsmasq.conf, bitmesh-radvd.conf and bitmesh-odhcpd.conf there, in place of
+    /// printing them
     #[arg(long, value_name = "DIRECTORY")]
     write: Option<PathBuf>,
 }
@@ -33,12 +35,14 @@ pub(super) struct Setup {
 impl Setup {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = Config::load(&self.config)?;
-        let portals = config.lans.iter().map(Portal::of).collect::<Result<Vec<_>, _>>()?;
-        let (dnsmasq, radvd) = (dnsmasq(&portals), radvd(&portals));
+        let tls_port = config.portal.tls.as_ref().map(|tls| tls.port);
+        let of = |lan| Portal::of(lan, tls_port);
+        let portals = config.lans.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+        let (dnsmasq, radvd, odhcpd) = (dnsmasq(&portals), radvd(&portals), odhcpd(&portals));
         let Some(folder) = &self.write else {
-            return output::write(&format!("{dnsmasq}\n{radvd}"));
+            return output::write(&format!("{dnsmasq}\n{radvd}\n{odhcpd}"));
         };
-        for (name, text) in [(DNSMASQ, &dnsmasq), (RADVD, &radvd)] {
+        for (name, text) in [(DNSMASQ, &dnsmasq), (RADVD, &radvd), (ODHCPD, &odhcpd)] {
             let path = folder.join(name);
             fs::write(&path, text).map_err(|error| unwritten(&path, &error))?;
             output::write(&format!("written: {}\n", path.display()))?;
@@ -57,34 +61,54 @@ struct Portal {
     interface: String,
     v4: Option<String>,
     v6: Option<String>,
+    /// With TLS: its name, and the addresses that the resolver has to give for it.
+    name: Option<(String, Vec<IpAddr>)>,
 }
 
 impl Portal {
-    fn of(lan: &Lan) -> Result<Self, Failure> {
-        let Lan { interface, portal_port, .. } = lan;
+    fn of(lan: &Lan, tls_port: Option<u16>) -> Result<Self, Failure> {
+        let Lan { interface, portal_port, names, .. } = lan;
         let ifindex = netlink::ifindex(interface).ok_or_else(|| {
             Failure::Told(format!("there is no interface {interface}: see `ip link`"))
         })?;
         let addresses = netlink::addresses(ifindex)?;
-        Self::at(interface, *portal_port, &addresses).ok_or_else(|| {
+        let plain = Self::at(interface, *portal_port, &addresses).ok_or_else(|| {
             let what = format!("{interface} has no address: give it one, with `ip address add`");
             Failure::Told(what)
+        })?;
+        Ok(match (tls_port, names.first()) {
+            (Some(port), Some(name)) => plain.under(name, port, &addresses),
+            _ => plain,
         })
+    }
+
+    /// The same over TLS, by its name (RFC 8908 §4.1).
+    fn under(self, name: &str, port: u16, addresses: &[IpAddr]) -> Self {
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        let url = format!("https://{name}{port}{CAPTIVE_PATH}");
+        let own = addresses.iter().filter(|address| is_universal(address)).copied().collect();
+        let (v4, v6) = (self.v4.map(|_| url.clone()), self.v6.map(|_| url));
+        Self { v4, v6, name: Some((name.to_owned(), own)), ..self }
     }
 
     /// With the first address of each kind that a device can put into a URL: no link-local one.
     fn at(interface: &str, port: u16, addresses: &[IpAddr]) -> Option<Self> {
         let port = if port == 80 { String::new() } else { format!(":{port}") };
         let url = |host: String| format!("http://{host}{port}{CAPTIVE_PATH}");
-        let v4 = addresses.iter().find_map(|address| match address {
-            IpAddr::V4(v4) if !v4.is_link_local() => Some(url(v4.to_string())),
-            _ => None,
-        });
-        let v6 = addresses.iter().find_map(|address| match address {
-            IpAddr::V6(v6) if !v6.is_unicast_link_local() => Some(url(format!("[{v6}]"))),
-            _ => None,
-        });
-        (v4.is_some() || v6.is_some()).then(|| Self { interface: interface.to_owned(), v4, v6 })
+        let mut universal = addresses.iter().filter(|address| is_universal(address));
+        let v4 = universal.clone().find(|address| address.is_ipv4());
+        let v6 = universal.find(|address| address.is_ipv6());
+        let v4 = v4.map(|v4| url(v4.to_string()));
+        let v6 = v6.map(|v6| url(format!("[{v6}]")));
+        let interface = interface.to_owned();
+        (v4.is_some() || v6.is_some()).then_some(Self { interface, v4, v6, name: None })
+    }
+}
+
+const fn is_universal(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
     }
 }
 
@@ -93,7 +117,11 @@ impl Portal {
 fn dnsmasq(portals: &[Portal]) -> String {
     let mut text =
         "# For dnsmasq: put this file into /etc/dnsmasq.d, and restart dnsmasq.\n".to_owned();
-    for Portal { interface, v4, v6 } in portals {
+    for Portal { interface, v4, v6, name } in portals {
+        if let Some((name, addresses)) = name {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            text += &format!("host-record={name},{}\n", addresses.join(","));
+        }
         if let Some(url) = v4 {
             text += &format!("dhcp-option=tag:{interface},114,{url}\n");
         }
@@ -110,11 +138,37 @@ fn radvd(portals: &[Portal]) -> String {
     let mut text = "# For radvd 2.20 or newer: put each line into the block of its interface in \
                     /etc/radvd.conf.\n"
         .to_owned();
-    for Portal { interface, v4, v6 } in portals {
+    for Portal { interface, v4, v6, .. } in portals {
         if let Some(url) = v6.as_ref().or(v4.as_ref()) {
             text += &format!(
                 "# interface {interface} {{ …\n    AdvCaptivePortalAPI \"{url}\";\n# }};\n"
             );
+        }
+    }
+    text
+}
+
+/// OpenWrt's own: DHCPv4 is dnsmasq's there, DHCPv6 and router advertisements are odhcpd's.
+fn odhcpd(portals: &[Portal]) -> String {
+    let mut text =
+        "# For OpenWrt with odhcpd of 2025-12 or newer: put the lines of each interface into its\n\
+                    # section `config dhcp` of /etc/config/dhcp, then `service dnsmasq restart; \
+                    service odhcpd restart`.\n"
+            .to_owned();
+    for Portal { interface, v4, v6, name } in portals {
+        text += &format!("# of {interface}\n");
+        if let Some(url) = v4 {
+            text += &format!("\tlist dhcp_option '114,{url}'\n");
+        }
+        if let Some(url) = v6.as_ref().or(v4.as_ref()) {
+            text += &format!("\toption captive_portal_uri '{url}'\n");
+        }
+        if let Some((name, addresses)) = name {
+            text += &format!("# in sections of their own, for {name}\n");
+            for address in addresses {
+                text +=
+                    &format!("config domain\n\toption name '{name}'\n\toption ip '{address}'\n");
+            }
         }
     }
     text
@@ -144,6 +198,41 @@ mod tests {
         let radvd = radvd(&portals);
         assert!(radvd.contains("    AdvCaptivePortalAPI \"http://[2001:db8::1]:2121/captive\";\n"));
         assert!(radvd.contains("    AdvCaptivePortalAPI \"http://192.0.2.9/captive\";\n"));
+        let odhcpd = odhcpd(&portals);
+        assert_eq!(
+            odhcpd.lines().skip(2).collect::<Vec<_>>(),
+            [
+                "# of wlan0",
+                "\tlist dhcp_option '114,http://192.0.2.1:2121/captive'",
+                "\toption captive_portal_uri 'http://[2001:db8::1]:2121/captive'",
+                "# of lan1",
+                "\tlist dhcp_option '114,http://192.0.2.9/captive'",
+                "\toption captive_portal_uri 'http://192.0.2.9/captive'",
+            ]
+        );
+    }
+
+    #[test]
+    fn with_a_certificate_devices_are_told_its_name_and_resolvers_its_addresses() {
+        let all = addresses(&["fe80::1", "192.0.2.1", "2001:db8::1"]);
+        let at = |port| {
+            let plain = Portal::at("wlan0", 2121, &all).expect("it has addresses");
+            [plain.under("portal.example", port, &all)]
+        };
+        let said = dnsmasq(&at(2122));
+        assert_eq!(
+            said.lines().skip(1).collect::<Vec<_>>(),
+            [
+                "host-record=portal.example,192.0.2.1,2001:db8::1",
+                "dhcp-option=tag:wlan0,114,https://portal.example:2122/captive",
+                "dhcp-option=tag:wlan0,option6:103,https://portal.example:2122/captive",
+            ]
+        );
+        let url = "https://portal.example/captive";
+        assert!(radvd(&at(443)).contains(&format!("AdvCaptivePortalAPI \"{url}\";")));
+        let odhcpd = odhcpd(&at(443));
+        assert!(odhcpd.contains(&format!("\toption captive_portal_uri '{url}'\n")), "{odhcpd}");
+        assert!(odhcpd.contains("\toption name 'portal.example'\n\toption ip '2001:db8::1'\n"));
     }
 
     #[test]

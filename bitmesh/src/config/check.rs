@@ -33,7 +33,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
     let lans = lans(raw.lan)?;
     let tariffs = tariffs(raw.tariffs)?;
     let payments = payments::check(raw.chain, raw.channels, raw.bargaining, &tariffs, &database)?;
-    let portal = portal::check(raw.portal)?;
+    let portal = portal::check(raw.portal, &lans)?;
     let backup = match raw.backup {
         Some(backup) if payments.is_none() => {
             let what = "[backup] keeps a copy of the channels: add [chain] and [channels]";

@@ -126,9 +126,8 @@ fn plain(wanted: &str) -> &str {
         "u64" => "a whole number, 0 or more",
         "a boolean" => "true or false",
         "a string" | "path string" => "a text in quotes",
-        "a map" | "struct Tariff" | "struct RawLan" | "struct RawChain" | "struct RawChannels" => {
-            "a table"
-        }
+        "a map" | "struct Tariff" | "struct RawLan" | "struct RawChain" | "struct RawChannels"
+        | "struct RawTls" => "a table",
         "a sequence" => "a table in double brackets, as in [[lan]]",
         other => other,
     }

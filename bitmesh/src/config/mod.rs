@@ -53,7 +53,7 @@ pub use self::payments::{
     Chain, ChainAuth, Channels, MAX_CONFIRMATIONS, MAX_LOCK_BLOCKS, MIN_OPEN_BLOCKS, Payments,
 };
 pub use self::payout::PayTo;
-pub use self::portal::PortalPages;
+pub use self::portal::{PortalPages, PortalTls};
 
 /// Bytes of a configuration file, at most.
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;

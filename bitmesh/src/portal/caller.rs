@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Method, Request};
 use axum::response::{IntoResponse as _, Response};
 use bitmesh_core::Mac;
 use tokio::sync::mpsc;
@@ -66,8 +66,7 @@ impl Caller {
         if self.own(|own| own.is_meant(uri, headers)) {
             return Ok(());
         }
-        let secure = self.own(|own| own.secure);
-        if !secure && was_led_here(uri, headers) {
+        if !self.is_secure() && was_led_here(uri, headers) {
             return Err(Box::new(lead_to(&self.page_url("/"), request.method())));
         }
         Err(refused(Problem::wrong_host()))
@@ -76,6 +75,22 @@ impl Caller {
     /// The address of a page of ours, as this visitor can open it.
     pub(super) fn page_url(&self, path: &str) -> String {
         self.own(|own| own.url(self.local, path))
+    }
+
+    /// The address of a page of ours for a program, which need not speak TLS.
+    pub(super) fn plain_url(&self, path: &str) -> String {
+        self.own(|own| own.plain_url(self.local, path))
+    }
+
+    /// Whether this came over TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        self.own(|own| own.secure)
+    }
+
+    /// Leads a browser to the page over TLS, if there is one and it did not come by it.
+    pub(super) fn lead_to_tls(&self, method: &Method) -> Option<Response> {
+        let elsewhere = self.own(|own| own.tls_port.is_some() && !own.secure);
+        elsewhere.then(|| lead_to(&self.page_url("/"), method))
     }
 
     /// Whether a stream that a page asks for is let in.

@@ -23,6 +23,7 @@ use super::host::Own;
 use super::places::{NoPlace, Place, Places};
 use super::problem::Problem;
 use super::routes::routes;
+use super::tls::{Certificates, Tls, TlsError};
 use super::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_STATION, REFRESH_EVERY, WRITE_TIMEOUT};
 use crate::netlink;
 
@@ -52,10 +53,13 @@ pub enum PortalError {
     /// The system has no random numbers.
     #[error("the portal has no random numbers for its forms: {0}: see /dev/urandom")]
     NoRandom(#[from] rustix::io::Errno),
+    /// There is no certificate to show.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The port can't be had.
     #[error(
         "the portal can't listen at port {port} of {interface}: {error}: stop what holds it, or \
-         choose another `portal_port`"
+         choose another `portal_port`, or `port` in [portal.tls]"
     )]
     Bind {
         /// Where.
@@ -73,43 +77,48 @@ pub struct Portal(Vec<JoinHandle<()>>);
 
 impl Portal {
     /// Listens at each interface, and sends what is asked to `asked`. `venue` is the address of a
-    /// page about the place.
+    /// page about the place. With `tls`, pages are behind a second door of each interface.
     ///
     /// # Errors
     ///
-    /// [`PortalError`] if a port can't be had.
+    /// [`PortalError`] if a port can't be had, or the certificate can't be used.
     pub fn start(
-        lans: Vec<LanPort>,
+        lans: &[LanPort],
         venue: Option<String>,
+        tls: Option<Tls>,
         asked: mpsc::Sender<Asked>,
     ) -> Result<Self, PortalError> {
         let hall = Arc::new(Hall::new(asked, venue)?);
         let places = Places::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_STATION);
-        let routes = routes();
-        let mut tasks = Vec::new();
+        let tls_port = tls.as_ref().map(|tls| tls.port);
+        let names = || lans.iter().flat_map(|lan| lan.names.first().cloned()).collect();
+        let certificates = tls.map(|tls| Certificates::load(tls, names())).transpose()?;
+        let certificates = certificates.map(Arc::new);
+        let fresh = certificates.iter().map(|shown| tokio::spawn(Arc::clone(shown).keep_fresh()));
+        let mut portal = Self(fresh.collect());
         for lan in lans {
-            let bound = Bound::new(&lan).map_err(|error| refused(&lan, error))?;
-            let own = Own {
-                addresses: Vec::new(),
-                names: lan.names.clone(),
-                port: lan.port,
-                secure: false,
-            };
-            let door = Door {
-                lan,
-                hall: Arc::clone(&hall),
-                places: places.clone(),
-                routes: routes.clone(),
-                own: Arc::new(Mutex::new(own)),
-            };
-            tasks.push(tokio::spawn(door.keep(bound)));
+            for shown in [Some(None), certificates.clone().map(Some)].into_iter().flatten() {
+                let port = tls_port.filter(|_| shown.is_some()).unwrap_or(lan.port);
+                let (interface, own) = (lan.interface.clone(), own(lan, tls_port, shown.is_some()));
+                let bound = Bound::new(&interface, port);
+                let bound = bound.map_err(|error| refused(&interface, port, error))?;
+                let (hall, places, routes) = (Arc::clone(&hall), places.clone(), routes());
+                let own = Arc::new(Mutex::new(own));
+                let door = Door { interface, port, tls: shown, hall, places, routes, own };
+                portal.0.push(tokio::spawn(door.keep(bound)));
+            }
         }
-        Ok(Self(tasks))
+        Ok(portal)
     }
 }
 
-fn refused(lan: &LanPort, error: io::Error) -> PortalError {
-    let (interface, port) = (lan.interface.clone(), lan.port);
+fn own(lan: &LanPort, tls_port: Option<u16>, secure: bool) -> Own {
+    let (addresses, names) = (Vec::new(), lan.names.clone());
+    Own { addresses, names, plain_port: lan.port, tls_port, secure }
+}
+
+fn refused(interface: &str, port: u16, error: io::Error) -> PortalError {
+    let interface = interface.to_owned();
     match error.kind() {
         io::ErrorKind::NotFound => PortalError::NoInterface(interface),
         _ => PortalError::Bind { interface, port, error },
@@ -131,8 +140,8 @@ struct Bound {
 }
 
 impl Bound {
-    fn new(lan: &LanPort) -> io::Result<Self> {
-        let ifindex = netlink::ifindex(&lan.interface).ok_or(io::ErrorKind::NotFound)?;
+    fn new(interface: &str, port: u16) -> io::Result<Self> {
+        let ifindex = netlink::ifindex(interface).ok_or(io::ErrorKind::NotFound)?;
         let (socket, any) = match TcpSocket::new_v6() {
             Ok(socket) => {
                 set_ipv6_v6only(&socket, false)?;
@@ -142,15 +151,18 @@ impl Bound {
             Err(_) => (TcpSocket::new_v4()?, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         };
         socket.set_reuseaddr(true)?;
-        socket.bind_device(Some(lan.interface.as_bytes()))?;
-        socket.bind(SocketAddr::new(any, lan.port))?;
+        socket.bind_device(Some(interface.as_bytes()))?;
+        socket.bind(SocketAddr::new(any, port))?;
         Ok(Self { ifindex, listener: socket.listen(BACKLOG)? })
     }
 }
 
 /// What is needed to let somebody in by one interface.
 struct Door {
-    lan: LanPort,
+    interface: String,
+    port: u16,
+    /// What it shows if it speaks TLS.
+    tls: Option<Arc<Certificates>>,
     hall: Arc<Hall>,
     places: Places,
     routes: Router<Caller>,
@@ -180,13 +192,13 @@ impl Door {
 
     /// An interface that vanished and came back has another index: its old socket hears nothing.
     fn refresh(&self, bound: &mut Option<Bound>) {
-        let ifindex = netlink::ifindex(&self.lan.interface);
+        let ifindex = netlink::ifindex(&self.interface);
         if ifindex.is_none() || bound.as_ref().map(|bound| bound.ifindex) != ifindex {
             *bound = None;
-            match Bound::new(&self.lan) {
+            match Bound::new(&self.interface, self.port) {
                 Ok(new) => *bound = Some(new),
                 Err(error) => {
-                    let interface = &self.lan.interface;
+                    let interface = &self.interface;
                     tracing::warn!(%error, %interface, "the portal does not listen here");
                 }
             }
@@ -209,6 +221,8 @@ impl Door {
         let mac = station(ifindex, from);
         match self.places.take(mac) {
             Ok(place) => self.let_in(stream, mac, place, ifindex),
+            // Nothing can be said before a handshake.
+            Err(_) if self.tls.is_some() => {}
             Err(NoPlace::Full) => turn_away(&stream, &Problem::overloaded()),
             Err(NoPlace::Station) => turn_away(&stream, &Problem::too_many_connections()),
         }
@@ -230,7 +244,9 @@ impl Door {
         let _ = stream.set_nodelay(true);
         let (hall, own) = (Arc::clone(&self.hall), Arc::clone(&self.own));
         let local = local.ip().to_canonical();
-        tokio::spawn(serve(stream, place, self.routes.clone(), Caller { mac, hall, own, local }));
+        let tls = self.tls.as_ref().map(|tls| tls.acceptor());
+        let caller = Caller { mac, hall, own, local };
+        tokio::spawn(serve(stream, place, tls, self.routes.clone(), caller));
     }
 
     fn is_own(&self, local: SocketAddr) -> bool {

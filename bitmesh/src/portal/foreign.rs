@@ -17,10 +17,7 @@
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 
-use super::host::{authority_of, port_of};
-
-/// The port of plain HTTP.
-const HTTP_PORT: u16 = 80;
+use super::host::{HTTP_PORT, authority_of, port_of};
 
 /// Whether a request was for a web server somewhere else: it names one host, at the port of plain
 /// HTTP. A page whose own name points at the portal (DNS rebinding) has the portal's port in it.

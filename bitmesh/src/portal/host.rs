@@ -8,13 +8,20 @@ use std::net::{IpAddr, Ipv6Addr};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 
+/// The ports that an address need not name.
+pub(super) const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+
 /// What a gateway is called on one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Own {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) names: Vec<String>,
-    pub(super) port: u16,
-    /// Whether it is reached over TLS.
+    /// The port of plain HTTP.
+    pub(super) plain_port: u16,
+    /// The port of TLS, if there is one: then pages are there.
+    pub(super) tls_port: Option<u16>,
+    /// Whether this is the door with TLS.
     pub(super) secure: bool,
 }
 
@@ -32,13 +39,26 @@ impl Own {
     pub(super) fn is_origin(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else { return true };
         let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-        let authority = origin.and_then(|(_, authority)| authority.parse::<Authority>().ok());
-        authority.is_some_and(|authority| self.is_own(&authority))
+        origin.is_some_and(|(scheme, authority)| {
+            scheme == self.scheme() && authority.parse().is_ok_and(|own| self.is_own(&own))
+        })
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
+    const fn default_port(&self) -> u16 {
+        if self.secure { HTTPS_PORT } else { HTTP_PORT }
+    }
+
+    fn port(&self) -> u16 {
+        self.tls_port.filter(|_| self.secure).unwrap_or(self.plain_port)
     }
 
     fn is_own(&self, authority: &Authority) -> bool {
-        if authority.as_str().contains('@') || port_of(authority, self.default_port()) != self.port
-        {
+        let port = port_of(authority, self.default_port());
+        if authority.as_str().contains('@') || port != self.port() {
             return false;
         }
         let host = authority.host();
@@ -51,16 +71,23 @@ impl Own {
         }
     }
 
-    /// The address of a page here, for who came to this address of ours. Over TLS it has the name
-    /// that the certificate is for. A link-local address is of no use in it (RFC 6874): another of
-    /// the same interface stands for it.
+    /// The address of a page here, for who came to this address of ours. Over TLS, if there is that,
+    /// with the name that the certificate is for.
     pub(super) fn url(&self, local: IpAddr, path: &str) -> String {
-        let scheme = if self.secure { "https" } else { "http" };
-        let named = self.names.first().filter(|_| self.secure).cloned();
-        let host = named.unwrap_or_else(|| bracketed(self.universal(local)));
-        match self.port == self.default_port() {
-            true => format!("{scheme}://{host}{path}"),
-            false => format!("{scheme}://{host}:{}{path}", self.port),
+        match (self.tls_port, self.names.first()) {
+            (Some(HTTPS_PORT), Some(name)) => format!("https://{name}{path}"),
+            (Some(port), Some(name)) => format!("https://{name}:{port}{path}"),
+            _ => self.plain_url(local, path),
+        }
+    }
+
+    /// The same by plain HTTP. A link-local address is of no use in it (RFC 6874): another of the
+    /// same interface stands for it.
+    pub(super) fn plain_url(&self, local: IpAddr, path: &str) -> String {
+        let host = bracketed(self.universal(local));
+        match self.plain_port {
+            HTTP_PORT => format!("http://{host}{path}"),
+            port => format!("http://{host}:{port}{path}"),
         }
     }
 
@@ -69,10 +96,6 @@ impl Own {
             return local;
         }
         self.addresses.iter().find(|address| !is_link_local(address)).copied().unwrap_or(local)
-    }
-
-    const fn default_port(&self) -> u16 {
-        if self.secure { 443 } else { 80 }
     }
 
     fn has(&self, address: IpAddr) -> bool {
@@ -130,7 +153,8 @@ mod tests {
         Own {
             addresses: ["10.77.0.1", "fd77::1", "fe80::1"].map(|a| a.parse().unwrap()).to_vec(),
             names: vec!["gateway.test".to_owned()],
-            port: 2121,
+            plain_port: 2121,
+            tls_port: None,
             secure: false,
         }
     }
@@ -174,10 +198,28 @@ mod tests {
         assert_eq!(url(&plain, "10.77.0.1"), "http://10.77.0.1:2121/x");
         assert_eq!(url(&plain, "fd77::1"), "http://[fd77::1]:2121/x");
         assert_eq!(url(&plain, "fe80::1"), "http://10.77.0.1:2121/x");
-        assert_eq!(url(&Own { port: 80, ..own() }, "10.77.0.1"), "http://10.77.0.1/x");
-        let secure = Own { port: 443, secure: true, ..own() };
-        assert_eq!(url(&secure, "10.77.0.1"), "https://gateway.test/x");
-        assert_eq!(url(&Own { port: 2122, ..secure }, "fd77::1"), "https://gateway.test:2122/x");
+        assert_eq!(url(&Own { plain_port: 80, ..own() }, "10.77.0.1"), "http://10.77.0.1/x");
+        for secure in [true, false] {
+            let tls = |port| Own { tls_port: Some(port), secure, ..own() };
+            assert_eq!(url(&tls(443), "10.77.0.1"), "https://gateway.test/x");
+            assert_eq!(url(&tls(2122), "fd77::1"), "https://gateway.test:2122/x");
+            let plain = tls(443).plain_url("fe80::1".parse().unwrap(), "");
+            assert_eq!(plain, "http://10.77.0.1:2121");
+        }
+    }
+
+    #[test]
+    fn each_door_has_its_port_and_its_scheme() {
+        let of = |secure, origin: &'static str| {
+            let own = Own { tls_port: Some(443), secure, ..own() };
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            own.is_origin(&headers)
+        };
+        assert!(of(true, "https://gateway.test") && of(true, "https://gateway.test:443"));
+        assert!(!of(true, "http://gateway.test") && !of(true, "http://gateway.test:443"));
+        assert!(!of(true, "https://gateway.test:2121") && !of(true, "http://gateway.test:2121"));
+        assert!(of(false, "http://gateway.test:2121") && !of(false, "https://gateway.test:2121"));
     }
 
     #[test]

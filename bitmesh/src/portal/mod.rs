@@ -1,6 +1,7 @@
 //! What visitors see on the LAN side, over HTTP/1.1: the page (`page/`), the captive portal API of
 //! RFC 8908 (`captive.rs`), the way there for who was led here (`foreign.rs`), and the payment API
-//! under `/api/v1`, JSON and a WebSocket. `bitmesh/API.md` describes it.
+//! under `/api/v1`, JSON and a WebSocket. `bitmesh/API.md` describes it. With a certificate (`tls/`)
+//! the page is over TLS, at a port of its own; the gate leads plain HTTP to the plain port all the same.
 //!
 //! Whoever can reach it may be an enemy: every size, count, rate and wait below has a limit, a
 //! caller is told by its MAC address (from the kernel's neighbour table, never from a header), and
@@ -25,6 +26,7 @@ mod routes;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod visit;
 
 use std::time::Duration;
@@ -32,6 +34,7 @@ use std::time::Duration;
 pub use self::ask::{Answered, Asked, Question, Told};
 pub use self::captive::CAPTIVE_PATH;
 pub use self::door::{LanPort, Portal, PortalError};
+pub use self::tls::{Tls, TlsError};
 pub use self::visit::Visit;
 
 /// Connections at the same time, at most.
@@ -69,6 +72,10 @@ pub const MAX_HEADERS: usize = 48;
 
 /// How long a connection may be silent between requests, and how long a request's head may take.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a TLS handshake may take, from the first byte on. The connection has its place all the
+/// while.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a body may take.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);

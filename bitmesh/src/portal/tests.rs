@@ -35,14 +35,15 @@ impl Rig {
         let (ask, asked) = mpsc::channel(room);
         let hall = Arc::new(Hall::new(ask, None).expect("a hall"));
         let (addresses, port) = (vec![address.ip()], address.port());
-        let own = Own { addresses, names: Vec::new(), port, secure: false };
+        let own =
+            Own { addresses, names: Vec::new(), plain_port: port, tls_port: None, secure: false };
         let own = Arc::new(Mutex::new(own));
         let caller = Caller { mac, hall, own, local: address.ip() };
         tokio::spawn(async move {
             let places = Places::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_STATION);
             while let Ok((stream, _)) = listener.accept().await {
                 let place = places.take(mac).expect("a place");
-                tokio::spawn(serve(stream, place, routes(), caller.clone()));
+                tokio::spawn(serve(stream, place, None, routes(), caller.clone()));
             }
         });
         Self { address, asked }

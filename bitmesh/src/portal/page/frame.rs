@@ -50,8 +50,10 @@ pub(super) struct Frame<'a> {
     /// The token of its form.
     pub(super) pass: &'a str,
     pub(super) notice: Notice,
-    /// How the portal was reached, without a path.
-    pub(super) own: String,
+    /// Whether it came over TLS.
+    pub(super) secure: bool,
+    /// Where a program reaches the portal.
+    pub(super) gateway: String,
 }
 
 impl Frame<'_> {
@@ -135,7 +137,7 @@ impl Frame<'_> {
         html! {
             section aria-labelledby="ways" {
                 h2 #ways { (text.ways) }
-                @for way in ways(text, self.visit, self.mac, &self.own) {
+                @for way in ways(text, self.visit, self.mac, self.secure, &self.gateway) {
                     article id=(way.id) {
                         h3 { (way.title) }
                         (way.body)

@@ -14,7 +14,7 @@ mod ways;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
@@ -48,9 +48,13 @@ pub(super) fn routes() -> Router<Caller> {
 
 async fn page(
     State(caller): State<Caller>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    if let Some(there) = caller.lead_to_tls(&method) {
+        return Ok(there);
+    }
     show(&caller, language(&uri, &headers), &headers, Notice::None).await
 }
 
@@ -93,7 +97,8 @@ async fn show(
     let visit = caller.visit().await?;
     let mac = caller.mac()?;
     let pass = caller.hall.passes.issue(mac);
-    let frame = Frame { text, visit: &visit, mac, pass: &pass, notice, own: caller.page_url("") };
+    let (secure, gateway) = (caller.is_secure(), caller.plain_url(""));
+    let frame = Frame { text, visit: &visit, mac, pass: &pass, notice, secure, gateway };
     let html = frame.render().into_string();
     let mut response = packed::answer("text/html; charset=utf-8", html.into_bytes(), headers);
     *response.status_mut() = notice.status();
