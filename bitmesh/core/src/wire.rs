@@ -117,6 +117,8 @@ pub enum ChannelWord {
     SpentOtherwise,
     /// The funding was undone after updates were credited.
     FundingLost,
+    /// Nothing was ever paid, and it is forgotten. Only operators are told.
+    Lapsed,
 }
 
 /// The state of one channel.

@@ -204,6 +204,7 @@ pub(super) fn is_over(line: &ChannelLine) -> bool {
         | Word::ClosedAlone
         | Word::Refunded
         | Word::SpentOtherwise
+        | Word::Lapsed
         | Word::FundingLost => true,
     }
 }

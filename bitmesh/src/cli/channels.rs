@@ -74,7 +74,7 @@ const fn tone(state: ChannelWord) -> Tone {
         ChannelWord::Open => Tone::Good,
         ChannelWord::Opened | ChannelWord::Unconfirmed => Tone::Plain,
         ChannelWord::Closing => Tone::Careful,
-        ChannelWord::ClosedTogether | ChannelWord::ClosedAlone => Tone::Dim,
+        ChannelWord::ClosedTogether | ChannelWord::ClosedAlone | ChannelWord::Lapsed => Tone::Dim,
         ChannelWord::Refunded | ChannelWord::SpentOtherwise | ChannelWord::FundingLost => Tone::Bad,
     }
 }

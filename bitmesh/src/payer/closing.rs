@@ -173,6 +173,7 @@ const fn is_end(word: ChannelWord) -> bool {
         ChannelWord::ClosedTogether
             | ChannelWord::ClosedAlone
             | ChannelWord::Refunded
+            | ChannelWord::Lapsed
             | ChannelWord::SpentOtherwise
     )
 }

@@ -144,6 +144,7 @@ impl Agent<'_> {
             ChannelWord::ClosedTogether
             | ChannelWord::ClosedAlone
             | ChannelWord::Refunded
+            | ChannelWord::Lapsed
             | ChannelWord::SpentOtherwise => {
                 record.phase = Phase::Abandoned;
                 self.state.save(record)?;

@@ -333,6 +333,7 @@ impl Agent<'_> {
             ChannelWord::ClosedTogether
             | ChannelWord::ClosedAlone
             | ChannelWord::Refunded
+            | ChannelWord::Lapsed
             | ChannelWord::SpentOtherwise => {
                 let counted = (run.purse.used(), run.purse.unseen());
                 (record.used, record.unseen_msat) = counted;

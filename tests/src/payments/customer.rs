@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bitcoin::{Amount, Network, OutPoint, Transaction};
+use bitcoin::{Amount, FeeRate, Network, OutPoint, Transaction};
 use bitmesh_core::MilliSat;
 use bitmesh_core::channel::message::{
     Agreement, Challenge, CloseRequest, Message as _, MessageSignature,
 };
 use bitmesh_core::channel::{
     ChannelSecret, CooperativePlan, Count, NonceSeed, Opened, Payer, PayerClosing, Role, Seed,
-    SessionSecret, SpendPath,
+    SessionSecret, SpendPath, refund,
 };
 use bitmesh_core::payer::check_receipt;
 use bitmesh_core::wire::{
@@ -126,6 +126,37 @@ impl<'a> Customer<'a> {
         let agreement_signature = self.agreement.sign(&self.session);
         let body = FundingRequest { agreement_signature, raw_tx: Some(RawTx::new(raw)?) };
         self.post("/funding", &body)?.json()
+    }
+
+    /// Signs the agreement, and has nothing relayed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the gateway refuses.
+    pub fn countersign(&self) -> Result<ChannelView> {
+        let agreement_signature = self.agreement.sign(&self.session);
+        self.post("/funding", &FundingRequest { agreement_signature, raw_tx: None })?.json()
+    }
+
+    /// Takes this for the funding, whoever broadcast it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is none.
+    pub fn is_funded_by(&mut self, tx: &Transaction) -> Result<()> {
+        self.payer = Some(self.payer_of(tx)?);
+        Ok(())
+    }
+
+    /// What takes these outputs back after the expiry, at so many satoshi a virtual byte.
+    ///
+    /// # Errors
+    ///
+    /// Fails if they don't pay for that.
+    pub fn refund(&self, outputs: &[(OutPoint, Amount)], sat_per_vb: u32) -> Result<Transaction> {
+        let to = &self.agreement.terms.change_script;
+        let rate = FeeRate::from_sat_per_vb_u32(sat_per_vb);
+        Ok(refund(&self.opened, &secret(self.index)?, outputs, to, rate)?.tx)
     }
 
     /// The payer's side if this is the funding.

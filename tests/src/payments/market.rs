@@ -167,6 +167,29 @@ impl Market {
         Ok(deserialize_hex(sent["hex"].as_str().context("no transaction")?)?)
     }
 
+    /// Broadcasts a transaction, and gives what the node says.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the node's words if it refuses.
+    pub fn broadcast(&self, tx: &Transaction) -> Result<Value> {
+        let raw = bitcoin::consensus::encode::serialize_hex(tx);
+        self.node(|node| node.call("sendrawtransaction", &json!([raw])))
+    }
+
+    /// Waits until the gateway has a channel in this state, and gives its sentence.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it has not, with what it has.
+    pub fn ends(&self, channel: &str, state: &str) -> Result<String> {
+        let waited = until(&format!("{channel} is {state}"), || {
+            Ok(self.row(channel).is_ok_and(|row| row["state"] == state))
+        });
+        waited.with_context(|| format!("{:?}", self.row(channel)))?;
+        Ok(self.row(channel)?["sentence"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// The gateway's row of a channel.
     ///
     /// # Errors

@@ -174,8 +174,13 @@ impl World {
         let tx = *confirmed.get(&end.txid).ok_or("the end is not on the chain")?;
         let out: Amount = tx.output.iter().map(|output| output.value).sum();
         let capacity = funded.capacity();
-        hold!(end.fee + out == capacity, "{end:?} of {capacity}: the block says {out}");
-        hold!(end.payout + end.change == out, "{end:?} where the block pays {out}");
+        let sum = end.payout + end.change + end.fee;
+        hold!(sum == capacity, "{end:?} of {capacity} adds up to {sum}");
+        if tx.input.len() == 1 {
+            hold!(end.payout + end.change == out, "{end:?} where the block pays {out}");
+        } else {
+            self.check_batch(tx)?;
+        }
         let credit = Amount::from_sat(self.credit(id).0 / 1_000);
         match end.kind {
             SpendKind::Together => check_together(&funded, &state, end)?,
@@ -191,6 +196,20 @@ impl World {
         let gone = charges(&state) + end.returned + end.payer_fee;
         hold!(gone <= credit, "{end:?} took more than {credit} in all");
         self.seen.kept += u64::from(gone < credit);
+        Ok(())
+    }
+
+    /// What the books say of all channels of a batch is what the block pays, to the satoshi.
+    fn check_batch(&self, tx: &Transaction) -> Result<(), Violation> {
+        let txid = tx.compute_txid();
+        let ends = self.store.channels.values().filter_map(|state| state.end);
+        let ends: Vec<ChannelEnd> = ends.filter(|end| end.txid == txid).collect();
+        hold!(ends.len() == tx.input.len(), "{} ends of {tx:?}", ends.len());
+        let paid: Amount = ends.iter().map(|end| end.payout + end.change).sum();
+        let out: Amount = tx.output.iter().map(|output| output.value).sum();
+        hold!(paid == out, "{ends:?} add up to {paid}, the block pays {out}");
+        let fee: Amount = ends.iter().map(|end| end.fee).sum();
+        hold!(Some(fee) == self.chain.fee(tx), "{ends:?} paid {fee} to miners");
         Ok(())
     }
 

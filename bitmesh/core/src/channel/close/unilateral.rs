@@ -51,6 +51,19 @@ impl PayeeClosing {
     ) -> Result<SignedClose, CloseError> {
         close_together(&[self], payout, feerate)
     }
+
+    /// Whether the charges pay for a close with an output that returns, at this feerate: in a batch
+    /// nobody pays for another then.
+    #[must_use]
+    pub fn pays_its_way(&self, feerate: FeeRate) -> bool {
+        let Some(update) = self.newest() else { return false };
+        let mut claim = Claim { closing: self, update, returned: Amount::ZERO };
+        let kept = self.credit().checked_sub(worth_returning(&claim, feerate));
+        claim.returned = DUST;
+        let payout = &self.channel().terms().payout_script;
+        let fee = fee_for(assemble(&[claim], payout, DUST).weight(), feerate);
+        kept.is_some_and(|kept| kept >= fee + DUST)
+    }
 }
 
 /// Closes one channel or more in one transaction: inputs with change first, output i paired with

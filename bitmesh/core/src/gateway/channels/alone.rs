@@ -1,13 +1,13 @@
-//! Closing alone, and seeing to it that closes are confirmed.
+//! Closing alone in time, and seeing to it that closes are confirmed.
 
 use bitcoin::{FeeRate, Transaction};
 
-use super::book::{Channel, Side};
+use super::book::Channel;
 use super::{
     BUMP_BLOCKS, BURIED_BLOCKS, CLOSE_PATIENCE_BLOCKS, ChannelCommand, Purpose, UNKNOWN_HEIGHT,
 };
 use crate::channel::{CloseError, MAX_FEERATE, MIN_FEERATE, PayeeClosing, SignedClose};
-use crate::channel_record::{ChannelEnd, ChannelPhase, ChannelState, CloseTx, SpendKind};
+use crate::channel_record::{ChannelEnd, ChannelPhase, ChannelState, SpendKind};
 use crate::gateway::Gateway;
 use crate::io::Command;
 use crate::wire::{ApiError, ChannelId};
@@ -17,15 +17,19 @@ impl Gateway {
     pub(super) fn look_at_deadlines(&mut self, tip: u32, is_new: bool) {
         let ids: Vec<ChannelId> =
             self.channels.all.values().filter(|c| !c.is_over()).map(id_of).collect();
-        for id in ids {
-            self.look_at_deadline(id, tip, is_new);
+        for id in &ids {
+            self.look_at_deadline(*id, tip);
+        }
+        if is_new {
+            self.bump(tip);
+            ids.into_iter().for_each(|id| self.send_close_again(id));
         }
     }
 
-    fn look_at_deadline(&mut self, id: ChannelId, tip: u32, is_new: bool) {
+    fn look_at_deadline(&mut self, id: ChannelId, tip: u32) {
         let Some(channel) = self.channels.all.get_mut(&id) else { return };
         if let Some(end) = channel.wanted().end {
-            return self.look_at_end(id, &end, tip, is_new);
+            return self.look_at_end(id, &end, tip);
         }
         if channel.wanted().has_unknown_height() {
             self.want(id, |state| state.set_unknown_heights(tip));
@@ -33,15 +37,11 @@ impl Gateway {
         if self.channels.all.get(&id).is_some_and(|channel| is_overdue(channel, tip)) {
             self.freeze(id, ChannelPhase::ClosingAlone);
         }
-        if is_new {
-            self.bump(id, tip);
-            self.send_close_again(id);
-        }
     }
 
     /// An end that was seen is final when it is buried. One that only the disk knows of may have
     /// been undone while the agent was dead.
-    fn look_at_end(&mut self, id: ChannelId, end: &ChannelEnd, tip: u32, is_new: bool) {
+    fn look_at_end(&mut self, id: ChannelId, end: &ChannelEnd, tip: u32) {
         let Some(channel) = self.channels.all.get_mut(&id) else { return };
         let deep = |height: u32| tip.saturating_add(1) >= height.saturating_add(BURIED_BLOCKS);
         if end.buried {
@@ -57,50 +57,15 @@ impl Gateway {
         }
         if deep(*channel.talk.end_sought.get_or_insert(tip)) {
             self.spend_gone(id, end.txid);
-        } else if is_new {
-            self.send_close_again(id);
         }
     }
 
-    /// Builds the unilateral close, if it is time for one and there is none.
-    pub(super) fn close_alone(&mut self, id: ChannelId) {
-        let Some(channel) = self.channels.all.get(&id) else { return };
-        let wanted = channel.wanted();
-        let is_time = wanted.phase == ChannelPhase::ClosingAlone && channel.state.frozen.is_some();
-        let has_one = wanted.close.as_ref().is_some_and(|close| close.kind == SpendKind::Alone);
-        if is_time && !has_one {
-            self.build_alone(id);
-        }
-    }
-
-    /// Raises the fee of a close that is not confirmed in time, or that the node refuses.
-    fn bump(&mut self, id: ChannelId, tip: u32) {
-        let Some(channel) = self.channels.all.get(&id) else { return };
-        let wanted = channel.wanted();
-        if wanted.phase != ChannelPhase::ClosingAlone || channel.state.frozen.is_none() {
-            return;
-        }
-        let is_due = wanted.close.as_ref().is_none_or(|close| {
-            let late = tip >= close.height.saturating_add(BUMP_BLOCKS);
-            close.kind != SpendKind::Alone || late || channel.talk.close_refused
-        });
-        if is_due {
-            self.build_alone(id);
-        }
-    }
-
-    /// Another unilateral close, dearer than the close before it, if there was one.
-    fn build_alone(&mut self, id: ChannelId) {
-        // Until there is a block, nobody knows how long it may take: the first one builds it.
-        let Some(height) = self.channels.chain.tip else { return };
-        let feerate = self.channels.chain.feerate;
-        let Some(channel) = self.channels.all.get(&id) else { return };
-        let Side::Closing(closing) = &channel.side else { return };
-        let before = channel.wanted().close.as_ref().map(|close| &close.tx);
-        if let Some(tx) = build(closing, before, feerate) {
-            let close = CloseTx { kind: SpendKind::Alone, tx, height };
-            self.want(id, |state| state.close = Some(close));
-        }
+    /// Raises the fees of closes that are not confirmed in time, or that the node refuses, and
+    /// builds those that are not there yet.
+    fn bump(&mut self, tip: u32) {
+        let due = self.channels.all.values().filter(|channel| is_due(channel, tip)).map(id_of);
+        let due = due.collect();
+        self.build_closes(due);
     }
 
     /// Gives the close to the node, once it is durable.
@@ -169,6 +134,9 @@ impl Gateway {
             self.channels.alarm(again, id);
         }
         self.write_row(id);
+        if self.channels.ready.contains(&id) {
+            self.build_ready();
+        }
         if over && without_close {
             self.freeze(id, ChannelPhase::ClosingAlone);
         } else if waits {
@@ -219,20 +187,37 @@ fn is_overdue(channel: &Channel, tip: u32) -> bool {
     }
 }
 
-/// A close at this feerate, and at a quarter more than the one before, or as much more as a
-/// replacement must pay for its relay (BIP 125, rule 4). If that leaves nothing, at half, and so
+/// Whether its unilateral close is to be built, or built anew.
+fn is_due(channel: &Channel, tip: u32) -> bool {
+    let wanted = channel.wanted();
+    let is_time = wanted.phase == ChannelPhase::ClosingAlone && channel.state.frozen.is_some();
+    is_time
+        && wanted.end.is_none()
+        && wanted.close.as_ref().is_none_or(|close| {
+            let late = tip >= close.height.saturating_add(BUMP_BLOCKS);
+            close.kind != SpendKind::Alone || late || channel.talk.close_refused
+        })
+}
+
+/// A quarter more than this transaction pays, or as much more as a replacement must pay for its
+/// relay (BIP 125, rule 4).
+pub(super) fn raised(before: &Transaction, fee: u64) -> FeeRate {
+    let before = fee.saturating_mul(1_000) / before.weight().to_wu().max(1);
+    let step = (before / 4).max(MIN_FEERATE.to_sat_per_kwu());
+    FeeRate::from_sat_per_kwu(before.saturating_add(step).saturating_add(1))
+}
+
+/// A close at this feerate, and dearer than the one before ([`raised`]). If that leaves nothing, at half, and so
 /// on; one that would not replace the one before is not built.
-fn build(
+pub(super) fn build(
     closing: &PayeeClosing,
     before: Option<&Transaction>,
     feerate: FeeRate,
 ) -> Option<Transaction> {
+    // A batch that can't be confirmed any more is nothing to replace.
+    let before = before.filter(|tx| tx.input.len() == 1);
     let paid_before = before.map(|tx| fee_of(closing, tx));
-    let raised = before.zip(paid_before).map_or(MIN_FEERATE, |(tx, fee)| {
-        let before = fee.saturating_mul(1_000) / tx.weight().to_wu().max(1);
-        let step = (before / 4).max(MIN_FEERATE.to_sat_per_kwu());
-        FeeRate::from_sat_per_kwu(before.saturating_add(step).saturating_add(1))
-    });
+    let raised = before.zip(paid_before).map_or(MIN_FEERATE, |(tx, fee)| raised(tx, fee));
     let mut feerate = feerate.max(raised).clamp(MIN_FEERATE, MAX_FEERATE);
     let payout = &closing.channel().terms().payout_script;
     loop {

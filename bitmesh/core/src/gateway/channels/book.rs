@@ -1,12 +1,13 @@
 //! The channels of a gateway, in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bitcoin::{FeeRate, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 use bitmesh_common::abi::Mac;
 
 use super::haggle::Bargains;
 use super::operator::ClosingOperator;
+use super::view::ChannelLine;
 use super::{ChannelPolicy, Entropy};
 use crate::channel::message::Challenge;
 use crate::channel::{
@@ -38,6 +39,10 @@ pub(in crate::gateway) struct Channels {
     pub(super) chain: Chain,
     /// What is to be looked at again, and when.
     pub(super) alarms: BTreeSet<(BootTime, ChannelId)>,
+    /// Channels whose unilateral close waits for others that are about to be closed.
+    pub(super) ready: BTreeSet<ChannelId>,
+    /// The newest of those that came to nothing.
+    pub(super) lapsed: VecDeque<ChannelLine>,
     /// Bids on offers.
     pub(super) bargains: Bargains,
     /// Who waits until closes are durable.
@@ -93,8 +98,10 @@ pub(super) struct Talk {
     pub(super) funders: Vec<RequestId>,
     /// The funding to be relayed then.
     pub(super) relay: Option<Box<Transaction>>,
-    /// What the node said about it.
+    /// What there is to say about it: the node's words, or why it is none.
     pub(super) notice: Option<String>,
+    /// Other payments to the channel's address.
+    pub(super) strays: BTreeMap<OutPoint, Amount>,
     pub(super) challenge: Option<(Challenge, BootTime)>,
     pub(super) closer: Option<Closer>,
     pub(super) signing: Option<Signing>,
@@ -173,6 +180,8 @@ impl Channels {
             next_index: 0,
             chain,
             alarms: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            lapsed: VecDeque::new(),
             bargains: Bargains::default(),
             operators: Vec::new(),
             draws: 0,
@@ -192,6 +201,7 @@ impl Channels {
         let agreement = &channel.state.agreement;
         self.payer_keys.remove(&agreement.terms.payer_key);
         self.due.remove(&(agreement.mac, id));
+        self.ready.remove(&id);
         if let Some(channels) = self.of_station.get_mut(&agreement.mac) {
             channels.remove(&id);
             if channels.is_empty() {

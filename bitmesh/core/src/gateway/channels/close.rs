@@ -252,7 +252,7 @@ impl Gateway {
             return Err(Refused::Closed(txid).into());
         };
         let (credit, charges) = (closing.credit(), closing.charges());
-        let end = read_spend(closing.channel(), credit, charges, &close.tx, close.height)
+        let end = read_spend(closing.channel(), credit, charges, &close.tx, (close.height, None))
             .ok_or(CloseError::WrongChannel)?;
         let raw = bitcoin::consensus::serialize(&close.tx);
         let raw_tx = RawTx::new(raw).map_err(|error| ApiError::new("too_long", error))?;

@@ -31,13 +31,14 @@ fn spend_kind(channel: &Funded, input: &TxIn) -> SpendKind {
 }
 
 /// Reads a transaction that spends the channel's output; `None` if it does not. `credit` is what
-/// was paid, `charges` what of it was used, in whole satoshi.
+/// was paid, `charges` what of it was used, in whole satoshi, `share` what this channel paid of the
+/// fee of a transaction that closes several.
 pub(super) fn read_spend(
     channel: &Funded,
     credit: Amount,
     charges: Amount,
     tx: &Transaction,
-    height: u32,
+    (height, share): (u32, Option<Amount>),
 ) -> Option<ChannelEnd> {
     let input = tx.input.iter().find(|input| input.previous_output == channel.outpoint())?;
     let (terms, capacity) = (channel.terms(), channel.capacity());
@@ -46,10 +47,17 @@ pub(super) fn read_spend(
         outputs.map(|output| output.value).fold(Amount::ZERO, plus)
     };
     let kind = spend_kind(channel, input);
-    let fee = less(capacity, tx.output.iter().map(|output| output.value).fold(Amount::ZERO, plus));
-    let (payout, change) = match kind {
+    let whole =
+        less(capacity, tx.output.iter().map(|output| output.value).fold(Amount::ZERO, plus));
+    let fee = share.unwrap_or(whole);
+    let (payout, change) = match (kind, share) {
+        // One output pays the gateway for all of the batch.
+        (SpendKind::Alone, Some(share)) => {
+            let change = to(terms.change_script.as_script());
+            (less(less(capacity, change), share), change)
+        }
         // It may go anywhere the payer likes.
-        SpendKind::Refund => (Amount::ZERO, less(capacity, fee)),
+        (SpendKind::Refund, _) => (Amount::ZERO, less(capacity, fee)),
         _ => (to(terms.payout_script.as_script()), to(terms.change_script.as_script())),
     };
     let unused = less(credit, charges);

@@ -5,7 +5,7 @@ use bitcoin::{Amount, OutPoint, Transaction};
 
 use super::book::{Channel, Side};
 use super::refusal::Refused;
-use super::{ChannelAnswer, ChannelCommand, MAX_FUNDERS, Purpose};
+use super::{ChannelAnswer, ChannelCommand, MAX_FUNDERS, MAX_STRAYS, Purpose};
 use crate::channel::message::Message as _;
 use crate::channel::{FundingError, Opened, Payee, Role, Update};
 use crate::channel_record::{ChannelPhase, Funding};
@@ -92,12 +92,17 @@ impl Gateway {
         }
         let seen = Funding { outpoint, capacity, height };
         if !may_pin(channel, &seen) {
+            if channel.talk.strays.len() < MAX_STRAYS {
+                channel.talk.strays.insert(outpoint, capacity);
+            }
             return;
         }
         if let Some(error) = misfit(channel, &seen) {
             channel.talk.notice = Some(error.to_string());
             return;
         }
+        channel.talk.notice = None;
+        channel.talk.strays.remove(&outpoint);
         self.want(id, |state| {
             state.funding = Some(seen);
             // It is back, but its charges are final: only a close is left.
@@ -108,7 +113,8 @@ impl Gateway {
     }
 
     pub(super) fn funding_gone(&mut self, id: ChannelId, outpoint: OutPoint) {
-        let Some(channel) = self.channels.all.get(&id) else { return };
+        let Some(channel) = self.channels.all.get_mut(&id) else { return };
+        channel.talk.strays.remove(&outpoint);
         let held = channel.wanted().funding;
         if channel.is_over() || held.is_none_or(|funding| funding.outpoint != outpoint) {
             return;
@@ -123,6 +129,8 @@ impl Gateway {
             });
             self.freeze(id, ChannelPhase::Lost);
         } else {
+            let gone = "its funding was replaced or double-spent before anything was paid on it";
+            channel.talk.notice = Some(gone.to_owned());
             self.want(id, |state| {
                 state.funding = None;
                 state.end = None;

@@ -14,12 +14,14 @@
 
 mod alone;
 mod backup;
+mod batch;
 mod book;
 mod close;
 mod end;
 mod fund;
 mod haggle;
 mod io;
+mod lapse;
 mod open;
 mod operator;
 mod pay;
@@ -36,9 +38,11 @@ mod tests;
 use std::time::Duration;
 
 pub use self::backup::FromBackup;
+pub use self::batch::{LATE_BLOCKS, MAX_BATCH_WAIT};
 pub(super) use self::book::Channels;
 pub use self::close::CHALLENGE_VALID;
 pub use self::io::{ChannelAnswer, ChannelCommand, ChannelInput, ChannelResult, Entropy, Purpose};
+pub use self::lapse::{MAX_LAPSED, MAX_STRAYS};
 pub use self::operator::{CLOSE_GRACE, MAX_CLOSING_OPERATORS, PAYER_THERE};
 pub use self::policy::{ChannelPolicy, Payout};
 pub use self::restore::PolicyError;

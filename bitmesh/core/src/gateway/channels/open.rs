@@ -241,6 +241,7 @@ impl Gateway {
     }
 
     pub(super) fn forgotten(&mut self, id: ChannelId) {
+        self.note_lapsed(id);
         self.channels.remove(id);
         self.commands.push_back(Command::Channel(ChannelCommand::Unwatch { channel: id }));
         self.answer_operators([id]);

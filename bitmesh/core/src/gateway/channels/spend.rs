@@ -48,8 +48,12 @@ impl Gateway {
         }
         let Some(spend) = channel.talk.spend.take() else { return };
         let (tx, height) = *spend;
-        if let Some(end) = read_end(channel, &tx, height) {
-            channel.talk.end_seen = true;
+        let Some(channel) = self.channels.all.get(&id) else { return };
+        let share = self.share_of(channel, &tx);
+        if let Some(end) = read_end(channel, &tx, height, share) {
+            if let Some(channel) = self.channels.all.get_mut(&id) {
+                channel.talk.end_seen = true;
+            }
             self.want(id, |state| {
                 state.end = Some(end);
                 state.phase = ChannelPhase::Ended;
@@ -93,11 +97,16 @@ impl Gateway {
     }
 }
 
-fn read_end(channel: &Channel, tx: &Transaction, height: u32) -> Option<ChannelEnd> {
+fn read_end(
+    channel: &Channel,
+    tx: &Transaction,
+    height: u32,
+    share: Option<Amount>,
+) -> Option<ChannelEnd> {
     let state = &channel.state;
     let (funding, frozen) = (state.funding?, state.frozen?);
     let opened = Opened::new(state.agreement.terms.clone()).ok()?;
     let funded = opened.pinned(funding.outpoint, funding.capacity).ok()?;
     let credit = Amount::from_sat(channel.credit().0 / 1_000);
-    read_spend(&funded, credit, whole_sat(frozen.charged), tx, height)
+    read_spend(&funded, credit, whole_sat(frozen.charged), tx, (height, share))
 }

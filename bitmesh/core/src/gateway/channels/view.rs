@@ -5,6 +5,7 @@ use bitmesh_common::abi::Mac;
 use serde::Serialize;
 
 use super::book::Channel;
+use super::lapse::strays;
 use crate::channel_record::{ChannelPhase, Countersigned, SpendKind};
 use crate::gateway::Gateway;
 use crate::units::{MilliSat, Units};
@@ -46,10 +47,11 @@ pub struct ChannelLine {
 }
 
 impl Gateway {
-    /// All channels, in no particular order.
+    /// All channels, in no particular order, and those that came to nothing lately.
     #[must_use]
     pub fn channels(&self) -> Vec<ChannelLine> {
-        self.channels.all.values().map(|channel| self.line(channel)).collect()
+        let open = self.channels.all.values().map(|channel| self.line(channel));
+        open.chain(self.channels.lapsed.iter().cloned()).collect()
     }
 
     /// What both sides signed at the end of a channel, if they did.
@@ -131,7 +133,7 @@ impl Gateway {
         }
     }
 
-    fn line(&self, channel: &Channel) -> ChannelLine {
+    pub(super) fn line(&self, channel: &Channel) -> ChannelLine {
         let state = &channel.state;
         let word = self.word(channel);
         let of_end = |amount: fn(&super::ChannelEnd) -> bitcoin::Amount| {
@@ -160,19 +162,25 @@ impl Gateway {
         let tip = self.channels.chain.tip.unwrap_or(0);
         let terms = &state.agreement.terms;
         match word {
-            ChannelWord::Opened => "waits for its funding".to_owned(),
+            ChannelWord::Opened => match &channel.talk.notice {
+                Some(notice) => format!("waits for its funding: {notice}"),
+                None => "waits for its funding".to_owned(),
+            },
             ChannelWord::Unconfirmed => {
                 let (have, due) = (channel.confirmations(tip), state.confirmations);
-                format!("its funding has {have} of {due} confirmations")
+                format!("its funding has {have} of {due} confirmations{}", strays(channel))
             }
             ChannelWord::Open => {
-                format!("takes updates; the gateway closes it at height {}", terms.last_call())
+                let (at, strays) = (terms.last_call(), strays(channel));
+                format!("takes updates; the gateway closes it at height {at}{strays}")
             }
             ChannelWord::Closing => closing_sentence(channel, self.channels.chain.tip),
             ChannelWord::ClosedTogether => ended_sentence(channel, "both sides closed it"),
             ChannelWord::ClosedAlone => ended_sentence(channel, "the gateway closed it"),
             ChannelWord::Refunded => ended_sentence(channel, "the payer took a refund"),
             ChannelWord::SpentOtherwise => ended_sentence(channel, "it was spent otherwise"),
+            // Told of by `note_lapsed`.
+            ChannelWord::Lapsed => "came to nothing".to_owned(),
             ChannelWord::FundingLost => {
                 "its funding was replaced: what it credited can't be claimed".to_owned()
             }
@@ -204,9 +212,11 @@ fn closing_sentence(channel: &Channel, tip: Option<u32>) -> String {
         (None, ChannelPhase::ClosingAlone) if tip.is_none() => {
             "is closed as soon as the gateway sees the chain".to_owned()
         }
-        (None, ChannelPhase::ClosingAlone) => {
-            "is too small to be closed at this feerate: it is tried again each block".to_owned()
-        }
+        (None, ChannelPhase::ClosingAlone) => format!(
+            "is too small to be closed at this feerate: it is tried again each block; its payer can \
+             take it back after block {}",
+            state.agreement.terms.expiry_height
+        ),
         (None, _) => "waits for the payer to sign the close".to_owned(),
     }
 }

@@ -1,9 +1,11 @@
 //! Stories with a known end.
 
 mod backup;
+mod batching;
 mod bidding;
 mod chain;
 mod closing;
+mod lapsing;
 mod opening;
 mod operator;
 mod paying;

@@ -86,7 +86,7 @@ fn together(credit: u64, charges: u64, fee: u64, path: SpendPath) -> Option<Tran
 }
 
 fn read(tx: &Transaction, credit: u64, charges: u64) -> ChannelEnd {
-    read_spend(&funded(), sat(credit), sat(charges), tx, 7).unwrap()
+    read_spend(&funded(), sat(credit), sat(charges), tx, (7, None)).unwrap()
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn every_way_to_spend_is_told_by_its_witness() {
 fn a_transaction_that_spends_something_else_is_no_end() {
     let mut tx = together(5_000, 3_000, 200, SpendPath::KeyPath).unwrap();
     tx.input[0].previous_output.vout += 1;
-    assert_eq!(read_spend(&funded(), sat(5_000), sat(3_000), &tx, 7), None);
+    assert_eq!(read_spend(&funded(), sat(5_000), sat(3_000), &tx, (7, None)), None);
 }
 
 #[test]
