@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use bitcoin::{Address, Amount, Network};
 use bitmesh_tests::browser::{Browser, Page};
 use bitmesh_tests::lab::SERVER_V4;
-use bitmesh_tests::payments::{HOST, Market, paid};
+use bitmesh_tests::payments::{HOST, Market, paid, raw};
 use bitmesh_tests::tcp::{Ends, Load, Stream};
 use bitmesh_tests::wait::until;
 use nix::sys::signal::Signal;
@@ -81,6 +81,14 @@ fn numbers_agree(market: &Market, page: &mut Page) -> Result<()> {
     waited.with_context(|| last.to_string())
 }
 
+/// Whether the gateway tells the visitor's device that it is captive (RFC 8908).
+fn is_captive(market: &Market) -> Result<bool> {
+    let ask = format!("GET /captive HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
+    let said = raw(market.lab.subscriber(), ask.as_bytes())?;
+    let (_, body) = said.split_once("\r\n\r\n").context("no body")?;
+    serde_json::from_str::<Value>(body)?["captive"].as_bool().context("no captive state")
+}
+
 /// Saves the page's receipt, has `bitmesh receipt verify` check it, and gives what it says.
 fn verified(market: &Market, page: &mut Page) -> Result<Value> {
     let (name, text) = page.save("#receipt-save")?;
@@ -105,6 +113,7 @@ fn a_visitor_bargains_pays_runs_out_tops_up_and_gets_the_rest_back() -> Result<(
     let mut page = browser.open("bob", &json!({"locale": "en-US"}))?;
     let led_to = page.goto(&format!("http://{SERVER_V4}/generate_204"))?;
     ensure!(led_to == format!("http://{HOST}/"), "the probe was led to {led_to}");
+    ensure!(is_captive(&market)?, "online before anything was paid");
     page.pictures("joined")?;
 
     page.click("#pay-load")?;
@@ -122,6 +131,7 @@ fn a_visitor_bargains_pays_runs_out_tops_up_and_gets_the_rest_back() -> Result<(
     let (code, back) = fund(&market, &mut page, CAP_SAT)?;
     let account = market.agent.pins()?.account(bob)?;
     ensure!(account.downlink_msat_per_mib == AGREED_MSAT_PER_MIB, "another tariff than agreed");
+    ensure!(!is_captive(&market)?, "captive although it paid");
 
     ensure!(download(&market, Load::of(1 << 20))?.finish()? == 1 << 20, "the download ended early");
     numbers_agree(&market, &mut page)?;
@@ -136,6 +146,7 @@ fn a_visitor_bargains_pays_runs_out_tops_up_and_gets_the_rest_back() -> Result<(
     let credited = market.agent.account(bob)?["credited_msat"].clone();
     ensure!(credited == CAP_SAT * 1_000, "{credited} msat paid of {CAP_SAT} sat");
     let stalled_at = stream.received();
+    ensure!(is_captive(&market)?, "online without money");
     page.pictures("used-up")?;
     ensure!(stream.received() == stalled_at, "it goes on without money");
     page.fill("#raise-by", &RAISE_SAT.to_string())?;
@@ -149,6 +160,7 @@ fn a_visitor_bargains_pays_runs_out_tops_up_and_gets_the_rest_back() -> Result<(
     let outpoint = row["outpoint"].as_str().context("no outpoint")?.parse()?;
     page.click("#close")?;
     page.see("#closed-said")?;
+    ensure!(is_captive(&market)?, "online after the close");
     page.pictures("closed")?;
     let closing = page.text("#close-txid")?;
     let tx = bitmesh_tests::payments::spender(&market.next_block()?, outpoint)?;
