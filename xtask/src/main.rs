@@ -7,10 +7,12 @@ mod bitcoind;
 mod build_ebpf;
 mod debian;
 mod demo;
+mod fuzz;
 mod instructions;
 mod machine;
 mod portal;
 mod process;
+mod sim;
 mod soak;
 mod test;
 mod tidy;
@@ -47,6 +49,10 @@ enum Command {
     Soak(soak::Args),
     /// Boots stock kernels in virtual machines.
     Vm(vm::Args),
+    /// Runs the simulations with many seeds.
+    Sim(sim::Args),
+    /// Feeds bytes to everything that reads them from outside.
+    Fuzz(fuzz::Args),
     /// Checks the rules of the house that a compiler does not hold; formatting and lints too.
     Tidy,
 }
@@ -63,6 +69,8 @@ fn main() -> anyhow::Result<()> {
         Command::Test(args) => test::run(&workspace, &args),
         Command::Soak(args) => soak::run(&workspace, &args),
         Command::Vm(args) => vm::run(&workspace, &args),
+        Command::Sim(args) => sim::run_args(&workspace, &args),
+        Command::Fuzz(args) => fuzz::run_args(&workspace, &args),
         Command::Tidy => tidy::run(&workspace),
     }
 }

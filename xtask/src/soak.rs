@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::test::{Scale, Tier, run_tiers};
 use crate::workspace::Workspace;
+use crate::{fuzz, sim};
 
 /// What to run.
 #[derive(clap::Args)]
@@ -16,5 +17,9 @@ pub(crate) struct Args {
 /// Runs the tiers at full size.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let all = [Tier::Sim, Tier::PowerCut, Tier::Payments, Tier::DataPlane];
+    if args.tier.is_none() {
+        fuzz::soak(workspace)?;
+        sim::soak(workspace)?;
+    }
     run_tiers(workspace, args.tier.as_ref().map_or(&all, std::slice::from_ref), Scale::Soak)
 }

@@ -98,7 +98,8 @@ pub enum AgentError {
     NoChannels,
     /// This machine's own gateway knows more than a copy does.
     #[error(
-        "there is a gate under {0}, so its database is the newest: use `bitmesh gateway` and          `bitmesh close --all`, or run `bitmesh teardown` first"
+        "there is a gate under {0}, so its database is the newest: use `bitmesh gateway` and \
+         `bitmesh close --all`, or run `bitmesh teardown` first"
     )]
     GateHere(PathBuf),
     /// The database did not take the backup.

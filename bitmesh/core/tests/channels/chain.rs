@@ -27,6 +27,11 @@ impl Chain {
         BASE + u32::try_from(self.blocks.len()).unwrap()
     }
 
+    /// Blocks that can leave the chain.
+    pub fn height(&self) -> u32 {
+        self.tip() - BASE
+    }
+
     fn all(&self) -> impl Iterator<Item = (Option<u32>, &Transaction)> {
         let blocks = (BASE + 1..).zip(&self.blocks);
         let confirmed =

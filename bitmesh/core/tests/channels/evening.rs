@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bitcoin::{FeeRate, Transaction};
 use bitmesh_common::gate::Direction;
+use bitmesh_core::gateway::channels::BURIED_BLOCKS;
 use bitmesh_core::{ChannelInput, CreditId, Input, MilliSat, Tariff};
 use rand::RngExt as _;
 
@@ -13,8 +14,11 @@ use crate::world::{Fault, Seen, Violation, World};
 /// Things that happen in an evening.
 const STEPS: u32 = 150;
 
+/// Blocks of a rare reorganisation, at most.
+const MAX_DEPTH: u32 = 100;
+
 /// From any open past the last call, the close and its burial.
-const LAST_BLOCKS: u32 = 144 - 36 + 20;
+const LAST_BLOCKS: u32 = 144 - 36 + BURIED_BLOCKS + 20;
 
 const TARIFFS: [Tariff; 3] = [
     Tariff {
@@ -179,10 +183,8 @@ impl World {
     /// The payer is restored from an old state; what the gateway says tells it where to go on.
     fn go_back(&mut self, who: usize) -> Result<(), Violation> {
         let Some(own) = &self.subscribers[who].channel else { return Ok(()) };
-        if own.payer.is_none() {
-            return Ok(());
-        }
-        let id = own.id;
+        let Some(payer) = &own.payer else { return Ok(()) };
+        let (id, signed) = (own.id, payer.newest().cloned());
         self.forget_updates(who);
         if let Some(Err(error)) = self.pay(who, 1)?
             && let Some(newest) = error.newest
@@ -192,6 +194,10 @@ impl World {
             if durable != Some(newest.change_sat) {
                 return Err(format!("{newest:?} is not the newest of {id}: {durable:?}"));
             }
+        }
+        // Without an answer it asks until it has one: here, it remembers.
+        if let (Some(signed), Some(payer)) = (signed, &mut self.own_mut(who).payer) {
+            payer.adopt(signed).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -207,10 +213,12 @@ impl World {
     /// Blocks leave the chain; a funding among them may be double-spent.
     fn reorganise(&mut self) -> Result<(), Violation> {
         self.seen.reorgs += 1;
-        let depth = self.rng.random_range(1..4);
+        let most = if self.rng.random_bool(0.1) { MAX_DEPTH } else { 3 };
+        let depth = self.rng.random_range(1..=most).min(self.chain.height());
         for _ in 0..depth {
             self.chain.disconnect();
         }
+        self.seen.deepest = self.seen.deepest.max(depth.into());
         if self.rng.random_bool(0.4) {
             self.double_spend();
         }
@@ -282,6 +290,7 @@ impl Seen {
 
     pub fn add(&mut self, other: &Self) {
         let mut other = *other;
+        self.deepest = self.deepest.max(other.deepest);
         self.each().into_iter().zip(other.each()).for_each(|(sum, more)| *sum += *more);
     }
 

@@ -78,7 +78,7 @@ impl World {
         self.subscribers[who].channel.as_ref().expect("a channel")
     }
 
-    fn own_mut(&mut self, who: usize) -> &mut PayersChannel {
+    pub fn own_mut(&mut self, who: usize) -> &mut PayersChannel {
         self.subscribers[who].channel.as_mut().expect("a channel")
     }
 

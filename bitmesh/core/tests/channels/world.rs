@@ -48,6 +48,8 @@ pub struct Seen {
     pub one_channel: u64,
     pub crashes: u64,
     pub reorgs: u64,
+    /// Blocks that left the chain at once, at most.
+    pub deepest: u64,
     pub lost: u64,
     pub together: u64,
     pub alone: u64,

@@ -4,7 +4,8 @@ use bitcoin::{FeeRate, Transaction};
 
 use super::book::Channel;
 use super::{
-    BUMP_BLOCKS, BURIED_BLOCKS, CLOSE_PATIENCE_BLOCKS, ChannelCommand, Purpose, UNKNOWN_HEIGHT,
+    BUMP_BLOCKS, BURIED_BLOCKS, CLOSE_PATIENCE_BLOCKS, ChannelCommand, Purpose, SOUGHT_BLOCKS,
+    UNKNOWN_HEIGHT,
 };
 use crate::channel::{CloseError, MAX_FEERATE, MIN_FEERATE, PayeeClosing, SignedClose};
 use crate::channel_record::{ChannelEnd, ChannelPhase, ChannelState, SpendKind};
@@ -43,19 +44,19 @@ impl Gateway {
     /// been undone while the agent was dead.
     fn look_at_end(&mut self, id: ChannelId, end: &ChannelEnd, tip: u32) {
         let Some(channel) = self.channels.all.get_mut(&id) else { return };
-        let deep = |height: u32| tip.saturating_add(1) >= height.saturating_add(BURIED_BLOCKS);
+        let deep = |height: u32, blocks| tip.saturating_add(1) >= height.saturating_add(blocks);
         if end.buried {
             return;
         }
         if channel.talk.end_seen {
-            if deep(end.height) {
+            if deep(end.height, BURIED_BLOCKS) {
                 self.want(id, |state| {
                     state.end = state.end.map(|end| ChannelEnd { buried: true, ..end });
                 });
             }
             return;
         }
-        if deep(*channel.talk.end_sought.get_or_insert(tip)) {
+        if deep(*channel.talk.end_sought.get_or_insert(tip), SOUGHT_BLOCKS) {
             self.spend_gone(id, end.txid);
         }
     }

@@ -100,8 +100,13 @@ pub const CLOSE_PATIENCE_BLOCKS: u32 = 6;
 /// Blocks after which the fee of an unconfirmed unilateral close is raised.
 pub const BUMP_BLOCKS: u32 = 3;
 
-/// Blocks, its own included, after which a spend is taken for final.
-pub const BURIED_BLOCKS: u32 = 6;
+/// Blocks, its own included, after which a spend is taken for final: no reorganisation that was ever
+/// seen undid so many.
+pub const BURIED_BLOCKS: u32 = 100;
+
+/// Blocks in which the chain must show the end of a channel that the disk knows of. Then it was
+/// undone while the agent was dead.
+pub const SOUGHT_BLOCKS: u32 = 6;
 
 /// The height of what happened before the gateway knew of any block; the first one sets it.
 const UNKNOWN_HEIGHT: u32 = 0;
