@@ -31,7 +31,7 @@ pub use channel_record::{
 pub use gateway::allowance::{ALLOWANCE_EVERY, AllowanceError, AllowancePolicy, MAX_ALLOWANCES};
 pub use gateway::channels::{
     ChannelAnswer, ChannelCommand, ChannelInput, ChannelLine, ChannelPolicy, ChannelResult,
-    Entropy, FromBackup, Payout, PolicyError, Purpose,
+    EarlyCredit, Entropy, FromBackup, Payout, PolicyError, Purpose,
 };
 pub use gateway::{Gateway, RestoreError};
 pub use io::{

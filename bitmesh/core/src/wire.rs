@@ -51,6 +51,20 @@ pub struct SignedOffer {
     pub offer: Offer,
     /// Of the offer, by `offer.gateway_key`.
     pub signature: MessageSignature,
+    /// What counts before the funding is confirmed; nothing without it. It is not signed: it is
+    /// the gateway's risk alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconfirmed: Option<EarlyTerms>,
+}
+
+/// What counts before the funding is confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyTerms {
+    /// The most that a channel is credited then.
+    pub credit_sat: u64,
+    /// The same for people.
+    pub explanation: String,
 }
 
 /// The subscriber takes an offer. The same request again gets the same answer.

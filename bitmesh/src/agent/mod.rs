@@ -275,6 +275,7 @@ fn policy(payments: &Payments, snapshot: &Snapshot) -> Result<ChannelPolicy, Age
         lock_blocks: channels.lock_blocks,
         margin_blocks: channels.margin_blocks,
         confirmations: channels.confirmations,
+        early: channels.early,
     })
 }
 

@@ -64,14 +64,28 @@ impl Watch for Told {
     }
 }
 
+/// What is said of credit before the funding is confirmed.
+fn early(sat: u64) -> String {
+    match sat {
+        0 => String::new(),
+        sat => format!(
+            "; up to {} sat count at once, the rest when the funding is confirmed; don't replace it",
+            human::grouped(sat)
+        ),
+    }
+}
+
 fn lines(event: &Event, with_code: bool) -> String {
     match event {
-        Event::Offer { gateway, tariff, first_update_sat, capacity_sat } => format!(
-            "{gateway} asks {}; {} sat first, {} sat in the channel",
-            prices(tariff),
-            human::grouped(*first_update_sat),
-            human::grouped(*capacity_sat)
-        ),
+        Event::Offer { gateway, tariff, first_update_sat, capacity_sat, unconfirmed_sat } => {
+            format!(
+                "{gateway} asks {}; {} sat first, {} sat in the channel{}",
+                prices(tariff),
+                human::grouped(*first_update_sat),
+                human::grouped(*capacity_sat),
+                early(*unconfirmed_sat)
+            )
+        }
         Event::Bid { bid, verdict, asked } => {
             let said = match verdict {
                 BidVerdict::Accepted => "accepted",

@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bitcoin::{Amount, Network};
-use bitmesh_core::Tariff;
 use bitmesh_core::bargain::BargainPolicy;
 use bitmesh_core::channel::{MAX_CAPACITY, MIN_FEERATE, MIN_MARGIN_BLOCKS, first_update_for};
+use bitmesh_core::{EarlyCredit, Tariff};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
@@ -75,8 +75,10 @@ pub struct Channels {
     pub lock_blocks: u32,
     /// Blocks before the expiry in which there is no credit.
     pub margin_blocks: u32,
-    /// Confirmations of the funding before there is credit.
+    /// Confirmations of the funding before there is credit without limit.
     pub confirmations: u32,
+    /// What is credited before that.
+    pub early: Option<EarlyCredit>,
     /// The file with the secret of all keys.
     pub seed_file: PathBuf,
 }
@@ -135,6 +137,8 @@ pub(super) struct RawChannels {
     margin_blocks: Spanned<u32>,
     #[serde(default = "blocks::<1>")]
     confirmations: Spanned<u32>,
+    unconfirmed_sat: Option<Spanned<u64>>,
+    unconfirmed_total_sat: Option<Spanned<u64>>,
     seed_file: Option<Spanned<PathBuf>>,
 }
 
@@ -231,7 +235,7 @@ impl Terms<'_> {
         let raw = raw.into_inner();
         let (min_capacity, max_capacity, min_first_update) = capacities(&raw, &table)?;
         let (lock_blocks, margin_blocks) = life(&raw, &table)?;
-        let confirmations = within(&raw.confirmations, "confirmations", 0, MAX_CONFIRMATIONS)?;
+        let confirmations = within(&raw.confirmations, "confirmations", 1, MAX_CONFIRMATIONS)?;
         let headroom = within(&raw.close_fee_headroom, "close_fee_headroom", 1, 100)?;
         let most = MAX_CAPACITY.to_sat();
         let max_close_fee = within(&raw.max_close_fee_sat, "max_close_fee_sat", 0, most)?;
@@ -246,6 +250,7 @@ impl Terms<'_> {
             lock_blocks,
             margin_blocks,
             confirmations,
+            early: early(&raw, min_first_update)?,
             seed_file: match raw.seed_file {
                 Some(path) => absolute("seed_file", path)?.1,
                 None => self.database.with_file_name(SEED_FILE),
@@ -301,6 +306,25 @@ fn capacities(raw: &RawChannels, table: &Range<usize>) -> Result<(Amount, Amount
         return Err(Wrong::new(place(raw.max_capacity_sat.span(), table), what));
     }
     Ok((Amount::from_sat(min), Amount::from_sat(max), Amount::from_sat(first)))
+}
+
+/// Both limits, or neither: nothing is credited before its funding is confirmed then.
+fn early(raw: &RawChannels, first: Amount) -> Result<Option<EarlyCredit>, Wrong> {
+    let (most, first) = (MAX_CAPACITY.to_sat(), first.to_sat());
+    match (&raw.unconfirmed_sat, &raw.unconfirmed_total_sat) {
+        (None, None) => Ok(None),
+        (Some(channel), Some(total)) => {
+            let per_channel = within(channel, "unconfirmed_sat", first, most)?;
+            let in_total = within(total, "unconfirmed_total_sat", per_channel, most)?;
+            let [per_channel, in_total] = [per_channel, in_total].map(Amount::from_sat);
+            Ok(Some(EarlyCredit { per_channel, in_total }))
+        }
+        (Some(one), None) | (None, Some(one)) => {
+            let what = "credit before the funding is confirmed has two limits: give both \
+                        `unconfirmed_sat`, of one channel, and `unconfirmed_total_sat`, of all";
+            Err(Wrong::new(one.span(), what.to_owned()))
+        }
+    }
 }
 
 fn life(raw: &RawChannels, table: &Range<usize>) -> Result<(u32, u32), Wrong> {

@@ -1,5 +1,5 @@
-use bitmesh_core::Payout as _;
 use bitmesh_core::bargain::{BargainPolicy, DemandPolicy, Hours};
+use bitmesh_core::{EarlyCredit, Payout as _};
 
 use super::*;
 
@@ -329,7 +329,7 @@ fn terms_that_cannot_stand_are_refused() {
         ("lock_blocks = 149", "`lock_blocks` (149) must be `margin_blocks` (144) and at least 6"),
         ("lock_blocks = 100000", "`lock_blocks` is 100000: give 1 to 52560"),
         ("margin_blocks = 35", "`margin_blocks` is 35: give 36 to 52560"),
-        ("confirmations = 145", "`confirmations` is 145: give 0 to 144"),
+        ("confirmations = 145", "`confirmations` is 145: give 1 to 144"),
         ("min_first_update_sat = 534", "`min_first_update_sat` is 534: give 535 to 100000000"),
         ("min_capacity_sat = 999", "`min_capacity_sat` (999) is below `min_first_update_sat`"),
         ("max_capacity_sat = 9999", "`max_capacity_sat` (9999) is below `min_capacity_sat`"),
@@ -467,4 +467,20 @@ fn an_allowance_is_given_by_one_line_and_has_its_bounds() {
         let error = given(lines).expect_err("must be refused").to_string();
         assert!(error.contains(why), "{lines}: {error}");
     }
+}
+
+#[test]
+fn credit_before_a_confirmation_is_off_and_has_two_limits_or_none() {
+    let with = |lines: &str| parse(&format!("{SMALLEST}{CHAIN}{CHANNELS}{lines}\n"));
+    let early = |lines: &str| with(lines).expect("valid").payments.expect("both").channels.early;
+    assert_eq!(early(""), None);
+    let sat = bitcoin::Amount::from_sat;
+    let both = early("unconfirmed_sat = 2000\nunconfirmed_total_sat = 9000");
+    assert_eq!(both, Some(EarlyCredit { per_channel: sat(2_000), in_total: sat(9_000) }));
+    let one = complaint(with("unconfirmed_sat = 2000"));
+    assert!(one.starts_with("credit before the funding is confirmed has two limits"), "{one}");
+    let less = complaint(with("unconfirmed_sat = 2000\nunconfirmed_total_sat = 1999"));
+    assert!(less.starts_with("`unconfirmed_total_sat` is 1999: give 2000 to"), "{less}");
+    let none = complaint(with("confirmations = 0"));
+    assert!(none.starts_with("`confirmations` is 0: give 1 to"), "{none}");
 }

@@ -138,12 +138,14 @@ impl Agent<'_> {
             Some(percent) => self.bargain(signed, percent, index)?,
             None => signed,
         };
+        let unconfirmed_sat = signed.unconfirmed.as_ref().map_or(0, |early| early.credit_sat);
         let accepted = self.setup.limits.accept(signed, &challenge, now_unix_s())?;
         self.watch.tell(&Event::Offer {
             gateway: self.setup.gateway.to_string(),
             tariff: accepted.offer().tariff,
             first_update_sat: accepted.offer().min_first_update.to_sat(),
             capacity_sat: accepted.capacity().to_sat(),
+            unconfirmed_sat,
         });
         self.open_new(&accepted, index)
     }

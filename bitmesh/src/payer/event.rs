@@ -28,6 +28,8 @@ pub enum Event {
         first_update_sat: u64,
         /// What goes into the channel.
         capacity_sat: u64,
+        /// What counts before the funding is confirmed, at most.
+        unconfirmed_sat: u64,
     },
     /// A channel of an earlier run goes on.
     Resumed {

@@ -82,7 +82,7 @@ impl<'a> Customer<'a> {
     pub fn request(market: &Market, station: &Subscriber) -> Result<(u32, OpenRequest)> {
         let index = INDEX.fetch_add(1, Ordering::Relaxed);
         let asked = format!("/offer?challenge={}", "07".repeat(32));
-        let SignedOffer { offer, signature } = get(station, &asked)?.json()?;
+        let SignedOffer { offer, signature, .. } = get(station, &asked)?.json()?;
         offer.verify(&offer.gateway_key, &signature)?;
         ensure!(offer.challenge == Challenge([7; 32]), "an old offer");
         let request = OpenRequest {

@@ -82,7 +82,7 @@ impl Bargaining {
             payer_session_key: session.public_key(),
         };
         let bid_signature = bid.sign(session);
-        let SignedOffer { offer, signature } = self.standing.clone();
+        let SignedOffer { offer, signature, .. } = self.standing.clone();
         Some(BidRequest { offer, signature, bid, bid_signature })
     }
 
@@ -107,7 +107,9 @@ impl Bargaining {
         if verdict == BidVerdict::Accepted && !covers(&bid.bid.tariff, &prices) {
             return Err(BidRefused::NotTheBid);
         }
-        self.standing = SignedOffer { offer, signature };
+        // What counts early is not bargained for.
+        let unconfirmed = self.standing.unconfirmed.take();
+        self.standing = SignedOffer { offer, signature, unconfirmed };
         self.bid = Some(bid.bid.tariff);
         self.round = bid.bid.round;
         Ok(verdict == BidVerdict::Countered && rounds_left > 0)

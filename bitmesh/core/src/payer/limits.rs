@@ -149,7 +149,7 @@ impl Limits {
         challenge: &Challenge,
         now_unix_s: u64,
     ) -> Result<(), OfferRefused> {
-        let SignedOffer { offer, signature } = signed;
+        let SignedOffer { offer, signature, .. } = signed;
         offer.verify(&offer.gateway_key, signature).map_err(|_| OfferRefused::Forged)?;
         if offer.challenge != *challenge {
             return Err(OfferRefused::OtherChallenge);
@@ -175,7 +175,7 @@ impl Limits {
         now_unix_s: u64,
     ) -> Result<Accepted, OfferRefused> {
         self.authentic(&signed, challenge, now_unix_s)?;
-        let SignedOffer { offer, signature } = signed;
+        let SignedOffer { offer, signature, .. } = signed;
         self.check_prices(&offer)?;
         self.check_amounts(&offer)?;
         self.check_blocks(&offer)?;

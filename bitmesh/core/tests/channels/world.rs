@@ -9,8 +9,8 @@ use bitmesh_core::channel::{OutputScript, Seed, TermsError};
 use bitmesh_core::wire::{ApiError, ChannelId};
 use bitmesh_core::{
     AccountImage, Answer, BatchId, BootTime, ChannelAnswer, ChannelCommand, ChannelInput,
-    ChannelPolicy, ChannelResult, Command, Entropy, Epoch, Gateway, Input, Payout, Purpose,
-    Refusal, RequestId, Sample,
+    ChannelPolicy, ChannelResult, Command, EarlyCredit, Entropy, Epoch, Gateway, Input, Payout,
+    Purpose, Refusal, RequestId, Sample,
 };
 use rand::{RngExt as _, SeedableRng as _};
 use rand_xorshift::XorShiftRng;
@@ -83,6 +83,7 @@ pub struct World {
     pub is_chain_down: bool,
     pub feerate: FeeRate,
     pub confirmations: u32,
+    pub early: Option<EarlyCredit>,
     /// Where closes pay the gateway.
     pub payout: Payouts,
     pub bargaining: Option<BargainPolicy>,
@@ -146,6 +147,7 @@ impl World {
             is_chain_down: false,
             feerate: FeeRate::from_sat_per_vb_u32(1),
             confirmations: 1,
+            early: None,
             payout: Payouts::One,
             bargaining: None,
             watched: BTreeMap::new(),
@@ -175,6 +177,7 @@ impl World {
             lock_blocks: 144,
             margin_blocks: 36,
             confirmations: self.confirmations,
+            early: self.early,
         }
     }
 

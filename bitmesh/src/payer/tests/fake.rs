@@ -151,7 +151,7 @@ impl Book {
         if self.lie == Lie::OfferSignature {
             signature.0[10] ^= 1;
         }
-        SignedOffer { offer, signature }
+        SignedOffer { offer, signature, unconfirmed: None }
     }
 
     pub(super) fn open(&mut self, request: &OpenRequest) -> OpenResponse {

@@ -128,7 +128,7 @@ impl Gateway {
         rounds_left: u32,
     ) -> Result<BidAnswer, ApiError> {
         let offer = Offer { tariff, ..body.offer.clone() };
-        let SignedOffer { offer, signature } = self.signed(offer)?;
+        let SignedOffer { offer, signature, .. } = self.signed(offer)?;
         Ok(BidAnswer { verdict, rounds_left, offer, signature })
     }
 }

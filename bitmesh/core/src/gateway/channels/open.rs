@@ -61,7 +61,7 @@ impl Gateway {
     pub(super) fn signed(&self, offer: Offer) -> Result<SignedOffer, ApiError> {
         let shop = self.channels.shop.as_ref().ok_or(Refused::ChannelsOff)?;
         let signature = offer.sign(&shop.offer_secret);
-        Ok(SignedOffer { offer, signature })
+        Ok(SignedOffer { offer, signature, unconfirmed: self.early_terms() })
     }
 
     /// The newest block, if the chain is being watched.

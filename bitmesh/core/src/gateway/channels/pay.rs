@@ -65,12 +65,19 @@ impl Gateway {
         let tip = chain.tip.filter(|_| now.since(chain.heard) <= MAX_CHAIN_SILENCE);
         let tip = tip.ok_or(Refused::ChainUnavailable)?;
         let (have, required) = (channel.confirmations(tip), channel.state.confirmations);
-        if have < required {
+        if have >= required {
+            // As agreed.
+        } else if update.change() <= payee.channel().capacity() {
+            let credit = payee.channel().capacity() - update.change();
+            self.check_early(id, credit, (have, required))?;
+        } else {
             return Err(Refused::Unconfirmed { have, required }.into());
         }
         if other {
             return Err(Refused::OneChannel.into());
         }
+        let channel = self.payers_channel(id)?;
+        let Side::Paying(payee) = &channel.side else { return Err(Refused::Unfunded.into()) };
         let verified = payee.verify(update, tip)?;
         channel.talk.heard = Some(now);
         Ok(verified)

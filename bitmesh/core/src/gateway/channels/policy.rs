@@ -47,7 +47,18 @@ pub struct ChannelPolicy {
     pub lock_blocks: u32,
     /// Blocks before the expiry in which there is no credit.
     pub margin_blocks: u32,
-    /// Confirmations of the funding before there is credit. 0 is not advised: any unconfirmed
-    /// funding can be replaced.
+    /// Confirmations of the funding before there is credit without limit.
     pub confirmations: u32,
+    /// What is credited before that; nothing without it. Any unconfirmed funding can be replaced.
+    pub early: Option<EarlyCredit>,
+}
+
+/// Credit before the funding is confirmed: what the operator would rather lose than have payers
+/// wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlyCredit {
+    /// The most that one channel gets.
+    pub per_channel: Amount,
+    /// The most that all get together, what fundings took back within a day included.
+    pub in_total: Amount,
 }

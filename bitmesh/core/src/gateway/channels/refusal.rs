@@ -70,6 +70,11 @@ pub(super) enum Refused {
     Unfunded,
     #[error("the funding has {have} of {required} confirmations: wait for the next block")]
     Unconfirmed { have: u32, required: u32 },
+    #[error(
+        "no more than {} sat are credited before the funding is confirmed: send it again when it is",
+        .0.to_sat()
+    )]
+    UnconfirmedBeyond(bitcoin::Amount),
     #[error("the channel is being closed and takes no updates: complete the close, open a new one")]
     Closing,
     #[error("the channel is closed by {0}")]
@@ -113,7 +118,7 @@ impl Refused {
             Self::Overloaded => "overloaded",
             Self::NotAgreed => "not_agreed",
             Self::Unfunded => "unfunded",
-            Self::Unconfirmed { .. } => "unconfirmed",
+            Self::Unconfirmed { .. } | Self::UnconfirmedBeyond(_) => "unconfirmed",
             Self::Closing => "closing",
             Self::Closed(_) => "closed",
             Self::ForgedMessage => "forged",

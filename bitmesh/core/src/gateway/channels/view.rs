@@ -126,7 +126,9 @@ impl Gateway {
         let tip = self.channels.chain.tip.unwrap_or(0);
         if channel.state.funding.is_none() {
             ChannelWord::Opened
-        } else if channel.confirmations(tip) < channel.state.confirmations {
+        } else if channel.confirmations(tip) < channel.state.confirmations
+            && !self.is_open_early(channel)
+        {
             ChannelWord::Unconfirmed
         } else {
             ChannelWord::Open
@@ -169,6 +171,13 @@ impl Gateway {
             ChannelWord::Unconfirmed => {
                 let (have, due) = (channel.confirmations(tip), state.confirmations);
                 format!("its funding has {have} of {due} confirmations{}", strays(channel))
+            }
+            ChannelWord::Open if channel.confirmations(tip) < state.confirmations => {
+                let (have, due) = (channel.confirmations(tip), state.confirmations);
+                let limit = self.early_limit(state.id).to_sat();
+                format!(
+                    "takes updates up to {limit} sat; its funding has {have} of {due} confirmations"
+                )
             }
             ChannelWord::Open => {
                 let (at, strays) = (terms.last_call(), strays(channel));

@@ -12,7 +12,7 @@ fn session() -> SessionSecret {
 }
 
 fn answer(verdict: BidVerdict, offer: Offer) -> BidAnswer {
-    let SignedOffer { offer, signature } = signed(offer);
+    let SignedOffer { offer, signature, .. } = signed(offer);
     BidAnswer { verdict, rounds_left: 3, offer, signature }
 }
 

@@ -74,7 +74,7 @@ fn offer() -> Offer {
 fn signed(offer: Offer) -> SignedOffer {
     let secret = seed(Role::Payee).offer_secret(Network::Regtest).unwrap();
     let signature = offer.sign(&secret);
-    SignedOffer { offer, signature }
+    SignedOffer { offer, signature, unconfirmed: None }
 }
 
 fn accepted() -> Accepted {

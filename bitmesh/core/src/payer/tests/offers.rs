@@ -64,7 +64,7 @@ fn an_offer_that_contradicts_itself_is_refused() {
 #[test]
 fn an_offer_that_is_forged_replayed_or_over_is_refused() {
     let accept = |signed, challenge, now| limits().accept(signed, &challenge, now);
-    let forged = SignedOffer { offer: offer(), signature: MessageSignature([1; 64]) };
+    let forged = SignedOffer { signature: MessageSignature([1; 64]), ..signed(offer()) };
     assert_eq!(accept(forged, CHALLENGE, NOW_UNIX_S), Err(OfferRefused::Forged));
     let other = accept(signed(offer()), Challenge([8; 32]), NOW_UNIX_S);
     assert_eq!(other, Err(OfferRefused::OtherChallenge));

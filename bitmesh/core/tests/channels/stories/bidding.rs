@@ -36,7 +36,7 @@ fn bid_on(offer: &SignedOffer, round: u32, percent: u64) -> BidRequest {
     let payer_session_key = session(1).public_key();
     let bid = Bid { offer: offer.offer.digest(), round, tariff, payer_session_key };
     let bid_signature = bid.sign(&session(1));
-    let SignedOffer { offer, signature } = offer.clone();
+    let SignedOffer { offer, signature, .. } = offer.clone();
     BidRequest { offer, signature, bid, bid_signature }
 }
 
@@ -55,7 +55,7 @@ fn reason_of(world: &mut World, body: &BidRequest) -> String {
 }
 
 fn offer_in(answer: &BidAnswer) -> SignedOffer {
-    SignedOffer { offer: answer.offer.clone(), signature: answer.signature }
+    SignedOffer { offer: answer.offer.clone(), signature: answer.signature, unconfirmed: None }
 }
 
 /// In percent of the list, rounded up.

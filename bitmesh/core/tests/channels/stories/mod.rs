@@ -5,6 +5,7 @@ mod batching;
 mod bidding;
 mod chain;
 mod closing;
+mod early;
 mod lapsing;
 mod opening;
 mod operator;
