@@ -8,15 +8,18 @@
 //! 10.77.0.11, fd77::11         ┘
 //! ```
 //!
-//! One subscriber has a cable to `lan0`; several share a bridge `lan0`.
+//! One subscriber has a cable to `lan0`; several share a bridge `lan0`. There may be VLAN devices on
+//! the cables, see [`Medium`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::counter::Counter;
 use crate::namespace::Namespace;
+use crate::radio::Air;
+use crate::vlan::{self, Tag};
 use crate::wait::until;
 
 /// The LAN interface in the gateway's namespace.
@@ -115,6 +118,33 @@ impl Subscriber {
     }
 }
 
+/// What lies between a subscriber and the gateway.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Medium {
+    /// A cable, and a bridge if there are several.
+    #[default]
+    Cable,
+    /// A cable that carries a VLAN. `lan0` is the VLAN's device, as are `eth0` and, with tags of its
+    /// own, `wan0`.
+    Tagged {
+        /// On the way to the subscriber, outermost first.
+        lan: &'static [Tag],
+        /// On the way to the internet.
+        wan: &'static [Tag],
+    },
+    /// The same, but `lan0` is the cable: frames come to it with their tags. The addresses are
+    /// those of [`ABOVE_LAN`].
+    Trunk {
+        /// Outermost first.
+        lan: &'static [Tag],
+    },
+    /// Wi-Fi: `lan0` is the access point's, `eth0` a station's.
+    Air,
+}
+
+/// The device with the addresses of the LAN where `lan0` is the cable below it.
+pub const ABOVE_LAN: &str = "vlan0";
+
 /// The three sides.
 #[derive(Debug)]
 pub struct Lab {
@@ -124,6 +154,9 @@ pub struct Lab {
     pub gateway: Namespace,
     /// Who is to be reached.
     pub internet: Namespace,
+    /// The radios, if the LAN is Wi-Fi.
+    pub air: Option<Air>,
+    medium: Medium,
 }
 
 impl Lab {
@@ -142,6 +175,19 @@ impl Lab {
     ///
     /// As [`Self::new`], and for more than [`MAX_SUBSCRIBERS`] or none.
     pub fn with_subscribers(count: u8) -> Result<Self> {
+        Self::make(count, Medium::Cable)
+    }
+
+    /// One subscriber, over this.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`], and on a kernel without it.
+    pub fn over(medium: Medium) -> Result<Self> {
+        Self::make(1, medium)
+    }
+
+    fn make(count: u8, medium: Medium) -> Result<Self> {
         ensure!((1..=MAX_SUBSCRIBERS).contains(&count), "a lab has 1 to {MAX_SUBSCRIBERS}");
         let gateway = Namespace::new("gateway")?;
         let internet = Namespace::new("internet")?;
@@ -150,11 +196,40 @@ impl Lab {
             let namespace = Namespace::new(&format!("sub{number}"))?;
             subscribers.push(Subscriber { namespace, number });
         }
-        let lab = Self { subscribers, gateway, internet };
+        let air = match medium {
+            Medium::Air => Some(Air::new(&gateway, &subscribers[0].namespace)?),
+            _ => None,
+        };
+        let lab = Self { subscribers, gateway, internet, air, medium };
         lab.connect_lan()?;
         lab.connect_wan()?;
+        lab.transmit()?;
         lab.wait_until_it_carries()?;
         Ok(lab)
+    }
+
+    /// Starts the access point and the station, if there are any.
+    fn transmit(&self) -> Result<()> {
+        let Some(air) = &self.air else { return Ok(()) };
+        let station = &self.subscribers[0].namespace;
+        // The access point takes the device down before it begins.
+        self.gateway.sysctl("ipv6/conf/lan0/keep_addr_on_down", "1")?;
+        air.start_point(&self.gateway)?;
+        air.start_station(station)?;
+        air.wait_until_joined(station)
+    }
+
+    /// Ends the access point as a restart of its service does, and starts it again. The station
+    /// joins again by itself.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is none, and if it does not end or start.
+    pub fn restart_access_point(&self) -> Result<()> {
+        let air = self.air.as_ref().context("the LAN is a cable")?;
+        air.stop_point()?;
+        air.start_point(&self.gateway)?;
+        air.wait_until_joined(&self.subscribers[0].namespace)
     }
 
     /// The first subscriber.
@@ -165,7 +240,19 @@ impl Lab {
 
     fn connect_lan(&self) -> Result<()> {
         for subscriber in &self.subscribers {
-            self.cable(&self.port_of(subscriber), &subscriber.namespace)?;
+            let (port, far) = (self.port_of(subscriber), &subscriber.namespace);
+            match self.medium {
+                Medium::Cable => self.cable(&port, far, ETH)?,
+                // Made already.
+                Medium::Air => {}
+                Medium::Tagged { lan, .. } => self.tagged_cable(LAN, far, lan)?,
+                Medium::Trunk { lan } => {
+                    self.cable(LAN, far, vlan::FAR_CABLE)?;
+                    vlan::stand(&self.gateway, LAN, ABOVE_LAN, lan)?;
+                    vlan::switch(far)?;
+                    vlan::stand(far, vlan::BEHIND_SWITCH, ETH, lan)?;
+                }
+            }
             subscriber.configure()?;
         }
         self.make_lan()
@@ -189,10 +276,41 @@ impl Lab {
                 self.gateway.ip(&format!("link set {port} master lan0 up"))?;
             }
         }
-        self.gateway.ip("link set lan0 address 02:00:00:00:77:01 up")?;
-        quiet(&self.gateway, LAN)?;
-        self.gateway.ip("addr add 10.77.0.1/24 dev lan0")?;
-        self.gateway.ip("addr add fd77::1/64 dev lan0 nodad")?;
+        let device = if matches!(self.medium, Medium::Trunk { .. }) { ABOVE_LAN } else { LAN };
+        self.gateway.ip(&format!("link set {device} address 02:00:00:00:77:01 up"))?;
+        quiet(&self.gateway, device)?;
+        self.gateway.ip(&format!("addr add 10.77.0.1/24 dev {device}"))?;
+        self.gateway.ip(&format!("addr add fd77::1/64 dev {device} nodad"))?;
+        Ok(())
+    }
+
+    /// Replaces the VLAN devices by others, with other tags, where `lan0` stays what it is: those
+    /// above it, or those to the internet.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `ip` does, and if there are no such devices.
+    pub fn retag(&mut self, medium: Medium) -> Result<()> {
+        let station = &self.subscribers[0];
+        match (self.medium, medium) {
+            (Medium::Trunk { lan: old }, Medium::Trunk { lan }) => {
+                vlan::fall(&self.gateway, ABOVE_LAN, old)?;
+                vlan::fall(&station.namespace, ETH, old)?;
+                vlan::stand(&self.gateway, LAN, ABOVE_LAN, lan)?;
+                vlan::stand(&station.namespace, vlan::BEHIND_SWITCH, ETH, lan)?;
+                station.configure()?;
+                self.make_lan()?;
+            }
+            (Medium::Tagged { wan: old, .. }, Medium::Tagged { wan, .. }) => {
+                vlan::fall(&self.gateway, WAN, old)?;
+                vlan::fall(&self.internet, ETH, old)?;
+                vlan::stand(&self.gateway, &cable_of(WAN), WAN, wan)?;
+                vlan::stand(&self.internet, vlan::FAR_CABLE, ETH, wan)?;
+                self.make_wan()?;
+            }
+            (from, to) => bail!("no way from {from:?} to {to:?}"),
+        }
+        self.medium = medium;
         Ok(())
     }
 
@@ -202,7 +320,10 @@ impl Lab {
     ///
     /// Fails if `ip` does.
     pub fn unplug(&self) -> Result<()> {
-        self.gateway.ip("link del lan0").map(drop)
+        match &self.air {
+            Some(air) => air.unplug(&self.gateway),
+            None => self.gateway.ip("link del lan0").map(drop),
+        }
     }
 
     /// Brings the LAN interface back under its name: another device, with another index.
@@ -211,11 +332,25 @@ impl Lab {
     ///
     /// Fails if `ip` does.
     pub fn plug(&self) -> Result<()> {
+        if let Some(air) = &self.air {
+            air.plug(&self.gateway)?;
+            self.make_lan()?;
+            self.gateway.sysctl("ipv6/conf/lan0/keep_addr_on_down", "1")?;
+            return air.start_point(&self.gateway);
+        }
         if self.is_bridged() { self.make_lan() } else { self.connect_lan() }
     }
 
     fn connect_wan(&self) -> Result<()> {
-        self.cable(WAN, &self.internet)?;
+        match self.medium {
+            Medium::Tagged { wan, .. } => self.tagged_cable(WAN, &self.internet, wan)?,
+            _ => self.cable(WAN, &self.internet, ETH)?,
+        }
+        self.make_wan()
+    }
+
+    /// Gives both ends of the way to the internet their addresses.
+    fn make_wan(&self) -> Result<()> {
         for (namespace, device, v4, v6) in [
             (&self.gateway, WAN, "10.99.0.1/24", "fd99::1/64"),
             (&self.internet, ETH, "10.99.0.2/24", "fd99::2/64"),
@@ -252,16 +387,25 @@ impl Lab {
         Ok(())
     }
 
-    /// A cable from a device of the gateway to `eth0` of another namespace.
-    fn cable(&self, device: &str, to: &Namespace) -> Result<()> {
-        let peer = format!("peer name {ETH} netns {}", to.name());
+    /// A cable from a device of the gateway to one of another namespace.
+    fn cable(&self, device: &str, to: &Namespace, far: &str) -> Result<()> {
+        let peer = format!("peer name {far} netns {}", to.name());
         self.gateway.ip(&format!("link add {device} type veth {peer}"))?;
         Ok(())
     }
 
+    /// A cable with VLAN devices at both ends: `device`, and `eth0` of another namespace.
+    fn tagged_cable(&self, device: &str, to: &Namespace, tags: &[Tag]) -> Result<()> {
+        let cable = cable_of(device);
+        self.cable(&cable, to, vlan::FAR_CABLE)?;
+        vlan::stand(&self.gateway, &cable, device, tags)?;
+        vlan::stand(to, vlan::FAR_CABLE, ETH, tags)
+    }
+
     /// Leaves everything in place: nobody removes it now.
     pub fn keep(self) {
-        let Self { subscribers, gateway, internet } = self;
+        let Self { subscribers, gateway, internet, air, .. } = self;
+        std::mem::forget(air);
         gateway.keep();
         internet.keep();
         for subscriber in subscribers {
@@ -276,8 +420,11 @@ impl Lab {
     ///
     /// Fails if `ethtool` does.
     pub fn real_segments(&self) -> Result<()> {
-        for device in self.lan_devices() {
-            self.gateway.offloads(&device, SEGMENTS)?;
+        // A trunk has a switch behind it, which does it.
+        if !matches!(self.medium, Medium::Trunk { .. }) {
+            for device in self.lan_devices() {
+                self.gateway.offloads(&device, SEGMENTS)?;
+            }
         }
         self.gateway.offloads(WAN, SEGMENTS)
     }
@@ -297,6 +444,11 @@ impl Lab {
         let sources = [format!("{}/32", from.v4()), format!("{}/128", from.v6())];
         Counter::arriving(&self.internet, ETH, &[&sources[0], &sources[1]])
     }
+}
+
+/// The cable on which a VLAN device of the gateway stands.
+fn cable_of(device: &str) -> String {
+    format!("{device}-cable")
 }
 
 /// No router solicitations and no temporary addresses: nothing that a test did not send.

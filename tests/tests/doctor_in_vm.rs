@@ -37,10 +37,15 @@ fn bitmesh(lab: &Lab, words: &[&str], house: &House) -> Result<Output> {
     lab.gateway.enter(|| command.output().context("cannot start the agent"))
 }
 
-/// What the doctor found, by the name of the check.
+/// What the doctor found, by the name of the check; shown for who runs this.
 fn examined(lab: &Lab) -> Result<Vec<Value>> {
     let said = bitmesh(lab, &["doctor", "--json"], &House::new()?)?;
-    serde_json::from_slice(&said.stdout).context("the doctor gave no JSON")
+    let checks: Vec<Value> =
+        serde_json::from_slice(&said.stdout).context("the doctor gave no JSON")?;
+    for check in &checks {
+        println!("doctor: {} {}: {}", check["verdict"], check["check"], check["detail"]);
+    }
+    Ok(checks)
 }
 
 fn found<'a>(checks: &'a [Value], name: &str) -> Result<(&'a str, &'a str)> {

@@ -60,7 +60,9 @@ fn the_first_packet_counts(program: Program, hook: &'static str, subscribers: u8
     agent.grant(bob, PLENTY_MSAT)?;
     let before = metered_index(&agent)?;
     lab.unplug()?;
-    until("the agent sees that it is gone", || Ok(metered_index(&agent)?.is_none()))?;
+    until("the agent sees that it is gone", || {
+        Ok(metered_index(&agent).is_ok_and(|now| now.is_none()))
+    })?;
     let here = Receiver::start(&bob.namespace, "0.0.0.0".parse()?)?;
     let there = Receiver::start(&lab.internet, SERVER_V4)?;
     let down = Sender::start(&lab.internet, (bob.v4(), here.address.port()).into(), ENDLESS)?;
@@ -108,7 +110,8 @@ fn the_unpaid_stay_closed_while_an_interface_comes_and_goes() -> Result<()> {
         lab.plug()?;
         let up = Sender::start(&bob.namespace, there.address, ENDLESS)?;
         until("the new device is metered", || {
-            let now = metered_index(&agent)?;
+            // A busy agent may be late: attaching takes long where the processor is emulated.
+            let now = metered_index(&agent).ok().flatten();
             Ok(now.is_some() && now != before)
         })?;
         std::thread::sleep(Duration::from_millis(200));

@@ -66,7 +66,10 @@ impl Image {
 
     /// Packs it.
     pub(crate) fn pack(&self) -> Result<PathBuf> {
-        let packed = self.root.with_extension("cpio");
+        // A release has a dot, too.
+        let mut packed = self.root.clone().into_os_string();
+        packed.push(".cpio");
+        let packed = PathBuf::from(packed);
         let script = "find . -print0 | cpio --quiet --null --create --format=newc --owner=+0:+0";
         let mut pack = Command::new("sh");
         pack.args(["-c", script]).current_dir(&self.root).stdin(Stdio::null());

@@ -14,16 +14,19 @@ mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 mkdir -p /run/netns
 mount -t bpf bpf /sys/fs/bpf
-while read -r module; do /sbin/modprobe -q "$module"; done </etc/modules
+/sbin/modprobe -qa $(cat /etc/modules)
+read -r uptime rest </proc/uptime
+echo "@@ up $uptime"
 /sbin/ip link set lo up
 . /etc/known
-# Everything takes ten to forty times as long here, and is done once where a test does it often.
-export BITMESH_PATIENCE=20 BITMESH_TIMES=1
+# Everything takes ten to forty times as long here, and is done a few times where a test does it often.
+export BITMESH_PATIENCE=20
 number=0
-while read -r file name; do
+while read -r file name BITMESH_TIMES; do
+    export BITMESH_TIMES
     read -r uptime rest </proc/uptime
     echo "@@ begin $number $uptime"
-    /t/deps/"$file"-* --exact "$name" --test-threads=1 2>&1 </dev/null
+    /t/deps/"$file"-* --exact "$name" --test-threads=1 --show-output 2>&1 </dev/null
     status=$?
     read -r uptime rest </proc/uptime
     echo "@@ end $number $uptime $status"

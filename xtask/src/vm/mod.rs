@@ -28,9 +28,12 @@ pub(crate) struct Args {
     /// Run only what every change has to stand.
     #[arg(long)]
     ci: bool,
+    /// Run only the tests of this file in `tests/tests`, or whose names contain this; may be repeated.
+    #[arg(long, value_name = "FILE|WORD")]
+    only: Vec<String>,
     /// Count the instructions that the gate takes for a paid packet on arm64, beside an empty
     /// program.
-    #[arg(long, conflicts_with_all = ["list", "ci", "kernels"])]
+    #[arg(long, conflicts_with_all = ["list", "ci", "only", "kernels"])]
     instructions: bool,
 }
 
@@ -54,7 +57,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     report.time("set-up", || build_ebpf::build_all(workspace).map(|_| Outcome::default()));
     for kernel in &kernels {
         println!("\n── {} ──", kernel.name);
-        report.time(kernel.name, || tests_in_kernel::run(workspace, kernel, part));
+        report.time(kernel.name, || tests_in_kernel::run(workspace, kernel, part, &args.only));
     }
     report.print();
     if report.failed() {
@@ -71,7 +74,7 @@ pub(crate) fn run_ci(workspace: &Workspace) -> Result<Outcome> {
     let mut sum = Outcome::default();
     for name in CI_KERNELS {
         println!("\n── {name} ──");
-        let outcome = tests_in_kernel::run(workspace, &Kernel::named(name)?, Part::Ci)?;
+        let outcome = tests_in_kernel::run(workspace, &Kernel::named(name)?, Part::Ci, &[])?;
         sum.passed += outcome.passed;
         sum.failed += outcome.failed;
     }

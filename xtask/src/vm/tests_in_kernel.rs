@@ -52,6 +52,24 @@ impl Part {
                 CORPUS,
                 ("xdp_in_kernel", "what_is_common_and_paid_for_is_charged_in_the_driver"),
                 UNPAID,
+                (
+                    "vlan_in_vm",
+                    "tags_below_the_lan_interface_and_on_the_way_to_the_internet_are_not_billed",
+                ),
+                ("vlan_in_vm", "one_and_two_tags_of_frames_on_the_lan_interface_are_not_billed"),
+                ("vlan_in_vm", "a_gate_that_miscounts_tagged_frames_by_one_header_is_caught"),
+                (
+                    "vlan_in_vm",
+                    "no_frame_of_a_stranger_gets_out_behind_any_tags_until_it_is_paid_for",
+                ),
+                (
+                    "bypass_in_vm",
+                    "a_flow_table_over_the_lan_interface_stops_the_sale_unless_it_is_allowed",
+                ),
+                (
+                    "wifi_in_vm",
+                    "a_station_joins_through_the_gate_and_is_metered_and_cut_off_at_the_packet",
+                ),
                 ("leaks", "no_frame_of_a_stranger_gets_out"),
                 ("cut_off", "clsact_stops_at_the_same_packet_as_tcx"),
                 (
@@ -67,29 +85,52 @@ impl Part {
         }
     }
 
+    /// How often a test does what it does often elsewhere.
+    fn times(self, file: &str) -> u32 {
+        // An agent that is killed, stopped and upgraded under load.
+        if self == Self::All && file == "continuity" { 3 } else { 1 }
+    }
+
     /// How long one kernel may take.
     const fn limit(self) -> Duration {
         match self {
             Self::Ci => Duration::from_secs(600),
-            Self::All => Duration::from_secs(2_400),
+            Self::All => Duration::from_secs(5_400),
         }
     }
 }
+
+/// The agents beside the true one, which cargo builds with the tests.
+const TWINS: &[&str] = &["bitmesh-miscount", "bitmesh-successor"];
 
 const BUILDING_ARM64: &[Need] =
     &[Need::new("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")];
 const TARGET_ARM64: &str = "aarch64-unknown-linux-gnu";
 
-/// Boots a kernel, runs the tests in it, and prints a table of them.
-pub(crate) fn run(workspace: &Workspace, kernel: &Kernel, part: Part) -> Result<Outcome> {
+/// Boots a kernel, runs the tests in it, those `only` of these files or names if there are any,
+/// and prints a table of them.
+pub(crate) fn run(
+    workspace: &Workspace,
+    kernel: &Kernel,
+    part: Part,
+    only: &[String],
+) -> Result<Outcome> {
+    let mut tests = part.tests(kernel).to_vec();
+    let is_wanted =
+        |(file, name): &Test| only.iter().any(|only| only == file || name.contains(only.as_str()));
+    tests.retain(|test| only.is_empty() || is_wanted(test));
+    if tests.is_empty() {
+        bail!("{} runs no tests of `{}`", kernel.name, only.join("`, `"));
+    }
+    let tests = tests.as_slice();
     qemu::prepare(workspace)?;
     let unpacked = kernel.fetch(workspace)?;
     let programs = userland::unpack(workspace, kernel.arch)?;
-    let tests = part.tests(kernel);
     let binaries = build(workspace, kernel.arch, tests)?;
     let folder = workspace.target.join("tools/vm/run").join(kernel.name);
     let image = userland::image(folder, &programs, &unpacked, &binaries)?;
-    let list: String = tests.iter().map(|(file, name)| format!("{file} {name}\n")).collect();
+    let list: String =
+        tests.iter().map(|(file, name)| format!("{file} {name} {}\n", part.times(file))).collect();
     image.write("etc/tests", &list)?;
     let tcx = if kernel.tcx { "yes" } else { "no" };
     let known =
@@ -130,7 +171,7 @@ fn build(workspace: &Workspace, arch: Arch, wanted: &[Test]) -> Result<Binaries>
     let mut agents = workspace.cargo();
     agents.args(["build", "--quiet", message, "--package", "bitmesh", "--bins"]);
     for_machine(&mut agents);
-    let agents = executables(&output(&mut agents)?)?;
+    let mut agents = executables(&output(&mut agents)?)?;
     let mut files: Vec<&str> = wanted.iter().map(|(file, _)| *file).collect();
     files.sort_unstable();
     files.dedup();
@@ -141,7 +182,9 @@ fn build(workspace: &Workspace, arch: Arch, wanted: &[Test]) -> Result<Binaries>
     }
     for_machine(&mut tests);
     let is_test = |path: &PathBuf| path.parent().is_some_and(|folder| folder.ends_with("deps"));
-    let tests = executables(&output(&mut tests)?)?.into_iter().filter(is_test).collect::<Vec<_>>();
+    let (tests, others): (Vec<_>, _) =
+        executables(&output(&mut tests)?)?.into_iter().partition(is_test);
+    agents.extend(others.into_iter().filter(|path| TWINS.iter().any(|twin| path.ends_with(twin))));
     if tests.len() != files.len() {
         bail!("{} tests were built instead of {}", tests.len(), files.len());
     }

@@ -16,16 +16,37 @@ use crate::process::run_aside;
 use crate::workspace::Workspace;
 
 /// What the harness of the tests starts, a shell, and what reads modules.
-const PACKAGES: &[&str] =
-    &["bpftool", "busybox-static", "ethtool", "iproute2", "kmod", "nftables", "util-linux"];
+const PACKAGES: &[&str] = &[
+    "bpftool",
+    "busybox-static",
+    "ethtool",
+    "hostapd",
+    "iproute2",
+    "iw",
+    "kmod",
+    "nftables",
+    "util-linux",
+    "wpasupplicant",
+];
 
-/// What no program needs to run.
+/// Where it is noted what was unpacked.
+const UNPACKED: &str = "etc/unpacked";
+
+/// What no program needs to run: a machine unpacks all else into its memory before it starts.
 const NOT_NEEDED: &[&str] = &["usr/share", "usr/lib/systemd", "usr/lib/udev", "lib/udev", "var"];
+
+/// The same in the folders of libraries, which are named after the machine.
+const NOT_NEEDED_OF_LIBRARIES: &[&str] = &["gconv", "perl", "perl-base", "security"];
 
 /// Modules by name; one that the kernel has built in, or has not at all, is left out.
 const MODULES: &[&str] = &[
     // What `libcrc32c`, and with it nftables, asks for when it is loaded.
     "crc32c_generic",
+    // What mac80211 asks for when keys are set.
+    "aes_generic",
+    "ccm",
+    "cmac",
+    "ctr",
     "8021q",
     "act_bpf",
     "bridge",
@@ -33,14 +54,17 @@ const MODULES: &[&str] = &[
     "dummy",
     "mac80211_hwsim",
     "nf_conntrack",
+    "nf_flow_table_inet",
     "nf_tables",
     "nft_chain_nat",
     "nft_compat",
     "nft_counter",
     "nft_ct",
+    "nft_flow_offload",
     "nft_limit",
     "nft_masq",
     "nft_nat",
+    "nft_objref",
     "nft_redir",
     "nft_reject",
     "nft_reject_inet",
@@ -60,8 +84,12 @@ const INIT: &str = include_str!("init.sh");
 /// Unpacks Debian's programs for this machine, once.
 pub(crate) fn unpack(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
     let folder = workspace.target.join("tools/vm/userland").join(arch.debian());
-    if folder.is_dir() {
+    let list = [PACKAGES, NOT_NEEDED, NOT_NEEDED_OF_LIBRARIES].concat().join("\n");
+    if fs::read_to_string(folder.join(UNPACKED)).is_ok_and(|unpacked| unpacked == list) {
         return Ok(folder);
+    }
+    if folder.is_dir() {
+        fs::remove_dir_all(&folder)?;
     }
     let release = machine::codename().context("/etc/os-release names no release of Debian")?;
     let debian = arch.debian();
@@ -71,12 +99,18 @@ pub(crate) fn unpack(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
     let suite = Suite::read(&release, debian, apt.clone())?;
     suite.unpack(&suite.with_dependencies(PACKAGES)?, &unfinished)?;
     fs::remove_dir_all(apt)?;
-    for part in NOT_NEEDED {
-        let part = unfinished.join(part);
-        if part.is_dir() {
-            fs::remove_dir_all(part)?;
+    let mut needless: Vec<PathBuf> = NOT_NEEDED.iter().map(|part| unfinished.join(part)).collect();
+    for folder in ["lib", "usr/lib"] {
+        for libraries in fs::read_dir(unfinished.join(folder))? {
+            let libraries = libraries?.path();
+            needless.extend(NOT_NEEDED_OF_LIBRARIES.iter().map(|part| libraries.join(part)));
         }
     }
+    for part in needless.iter().filter(|part| part.is_dir()) {
+        fs::remove_dir_all(part)?;
+    }
+    fs::create_dir_all(unfinished.join("etc"))?;
+    fs::write(unfinished.join(UNPACKED), list)?;
     fs::rename(&unfinished, &folder)?;
     Ok(folder)
 }
