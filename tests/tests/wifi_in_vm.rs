@@ -1,4 +1,5 @@
-//! Wi-Fi: a station of a real access point is metered and cut off at the packet.
+//! Wi-Fi: a station of a real access point is metered and cut off at the packet, and an access point
+//! that restarts opens no way around the gate.
 //!
 //! In a virtual machine, whose kernel simulates radios.
 
@@ -10,16 +11,19 @@ use bitmesh_tests::agent::{Agent, Settings, Tariff};
 use bitmesh_tests::lab::{Lab, Medium, SERVER_V4, SERVER_V6};
 use bitmesh_tests::udp::{Pace, Receiver, Sender, V4_HEADER_BYTES, V6_HEADER_BYTES};
 use bitmesh_tests::verdict::{hold, same};
-use bitmesh_tests::wait::until_still;
+use bitmesh_tests::wait::{until, until_still};
+use nix::sys::signal::Signal;
 
 /// One msat a byte.
 const TARIFF: Tariff = Tariff::bytes(1 << 20);
+const PLENTY_MSAT: u64 = 1_000_000_000;
 
 const PAYLOAD: usize = 500;
 const PACKETS: u64 = 300;
 /// What the radios of an emulated machine carry without loss.
 const PACE: Pace =
     Pace { payload: PAYLOAD, every: Duration::from_millis(4), packets: Some(PACKETS) };
+const ENDLESS: Pace = Pace { packets: None, ..PACE };
 
 /// What is paid for at a time: less than is sent, and no whole number of packets.
 const PAID_BYTES: u64 = 100_000;
@@ -100,4 +104,73 @@ fn a_station_joins_through_the_gate_and_is_metered_and_cut_off_at_the_packet() -
         }
     }
     Ok(())
+}
+
+/// Packets without end both ways, of who pays, while something happens to the access point.
+fn nothing_passes_unmetered(
+    lab: &Lab,
+    agent: &Agent,
+    happens: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let bob = lab.subscriber();
+    let before = agent.pins()?.meter(bob)?;
+    let (up, down) = (lab.count_arrived(bob)?, bob.count_downlink()?);
+    let here = Receiver::start(&bob.namespace, bob.v4())?;
+    let there = Receiver::start(&lab.internet, SERVER_V4)?;
+    let senders = [
+        Sender::start(&lab.internet, here.address, ENDLESS)?,
+        Sender::start(&bob.namespace, there.address, ENDLESS)?,
+    ];
+    happens()?;
+    let then = (here.received(), there.received());
+    until("packets pass again", || {
+        Ok(here.received() > then.0 + 20 && there.received() > then.1 + 20)
+    })?;
+    for sender in senders {
+        sender.stop()?;
+    }
+    let (up, down) = (up.settled()?, down.settled()?);
+    drop((here.stop()?, there.stop()?));
+    let after = agent.pins()?.meter(bob)?;
+    let bytes = after.uplink_bytes - before.uplink_bytes;
+    same("uplink", up, bytes, after.uplink_packets - before.uplink_packets)?;
+    // What was handed to an access point whose station had left is billed, and did not arrive.
+    let metered = after.downlink_bytes - before.downlink_bytes;
+    hold(down.bytes <= metered, || format!("downlink: {down:?} arrived of {metered} metered"))
+}
+
+/// Nothing while the agent is busy: where the processor is emulated, attaching takes longer than
+/// `bitmesh status` waits for an answer.
+fn metered_index(agent: &Agent) -> Option<u64> {
+    agent.ask(&["status"]).ok()?["attachments"][0]["ifindex"].as_u64()
+}
+
+#[test]
+fn an_access_point_that_restarts_is_metered_again_and_stays_closed_while_the_agent_is_dead()
+-> Result<()> {
+    let lab = Lab::over(Medium::Air)?;
+    let mut agent = Agent::start(&lab, &Settings::new(TARIFF))?;
+    let bob = lab.subscriber();
+    let air = lab.air.as_ref().context("no radios")?;
+    agent.grant(bob, PLENTY_MSAT)?;
+    nothing_passes_unmetered(&lab, &agent, || lab.restart_access_point())?;
+    // Another device, with another index.
+    nothing_passes_unmetered(&lab, &agent, || {
+        let before = metered_index(&agent).context("no interface")?;
+        lab.unplug()?;
+        lab.plug()?;
+        air.wait_until_joined(&bob.namespace)?;
+        until("the new device is metered", || {
+            Ok(metered_index(&agent).is_some_and(|now| now != before))
+        })
+    })?;
+    agent.end(Signal::SIGKILL)?;
+    // The programs are on the device still.
+    nothing_passes_unmetered(&lab, &agent, || lab.restart_access_point())?;
+    lab.unplug()?;
+    lab.plug()?;
+    air.wait_until_joined(&bob.namespace)?;
+    ensure!(passes(&lab)? == 0, "packets pass a device that no agent has seen");
+    agent.launch(&lab.gateway)?;
+    nothing_passes_unmetered(&lab, &agent, || Ok(()))
 }

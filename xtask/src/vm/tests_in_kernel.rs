@@ -70,6 +70,10 @@ impl Part {
                     "wifi_in_vm",
                     "a_station_joins_through_the_gate_and_is_metered_and_cut_off_at_the_packet",
                 ),
+                (
+                    "wifi_in_vm",
+                    "an_access_point_that_restarts_is_metered_again_and_stays_closed_while_the_agent_is_dead",
+                ),
                 ("leaks", "no_frame_of_a_stranger_gets_out"),
                 ("cut_off", "clsact_stops_at_the_same_packet_as_tcx"),
                 (
