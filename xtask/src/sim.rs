@@ -8,7 +8,7 @@ use crate::workspace::Workspace;
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2_000;
 
-/// Seeds of the soak: each opens more than ten channels.
+/// Seeds of the soak: each opens more than six channels.
 const SOAK_SEEDS: u64 = 20_000;
 
 /// The simulations: of accounts, and of the whole gateway with payers and a chain.

@@ -6,9 +6,11 @@ use bitcoin::hashes::Hash as _;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 
 /// Height of the block below the first.
-const BASE: u32 = 1_000;
+const BASE: u32 = 900;
 
-#[derive(Default)]
+/// Blocks before the evening.
+const OLD_BLOCKS: usize = 100;
+
 pub struct Chain {
     blocks: Vec<Vec<Transaction>>,
     pub mempool: Vec<Transaction>,
@@ -20,6 +22,12 @@ pub struct Paid {
     pub outpoint: OutPoint,
     pub value: Amount,
     pub height: Option<u32>,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self { blocks: vec![Vec::new(); OLD_BLOCKS], mempool: Vec::new() }
+    }
 }
 
 impl Chain {
