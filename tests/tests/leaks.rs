@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use bitmesh_tests::agent::{Agent, Settings, Tariff};
 use bitmesh_tests::counter::Counter;
 use bitmesh_tests::frames::{V4, extension, tcp, udp, v6};
-use bitmesh_tests::lab::{ETH, GATEWAY_MAC, Lab, SERVER_V4, SERVER_V6};
+use bitmesh_tests::lab::{ETH, GATEWAY_MAC, LAN, Lab, SERVER_V4, SERVER_V6};
 use bitmesh_tests::mixed::addressed;
 use bitmesh_tests::wire::Wire;
 
@@ -20,7 +20,9 @@ const ALL: [u8; 6] = [0xff; 6];
 /// Every address that the frames below come from. Nothing else comes from them to the internet.
 const SOURCES: [&str; 6] =
     ["10.77.0.0/24", "10.99.0.1/32", "192.0.2.0/24", "fd77::/64", "fe80::/10", "2001:db8::/32"];
-const SERVERS: [&str; 2] = ["10.99.0.2", "fd99::2"];
+const SERVERS: [&str; 3] = ["10.99.0.2", "10.99.0.255", "fd99::2"];
+/// Everybody on the server's link: directed broadcast (RFC 1812 §4.2.2.11).
+const ALL_OF_SERVERS: IpAddr = v4(10, 99, 0, 255);
 
 /// How long frames may take through the lab.
 const SETTLED: Duration = Duration::from_millis(30);
@@ -130,6 +132,8 @@ fn strange() -> Vec<Frame> {
     let datagram = udp(7_777, 40);
     let from4 = |link: Link, from: IpAddr| link.v4(carrying(17), &datagram, from, SERVER_V4);
     let from6 = |link: Link, from: IpAddr| link.v6(17, 255, &datagram, from, SERVER_V6);
+    let to_servers = PLAIN.v4(carrying(17), &datagram, BOB_V4, ALL_OF_SERVERS);
+    let to_dns = PLAIN.v4(carrying(17), &udp(53, 40), BOB_V4, ALL_OF_SERVERS);
     let as_gateway = Link { from: GATEWAY_MAC, ..PLAIN };
     let as_group = Link { from: GROUP_MAC, ..PLAIN };
     let to_all = Link { to: ALL, ..PLAIN };
@@ -147,6 +151,8 @@ fn strange() -> Vec<Frame> {
             false,
             from6(PLAIN, IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7))),
         ),
+        frame("directed broadcast", true, to_servers),
+        frame("directed broadcast to port 53", true, to_dns),
         frame("the gateway's MAC address", false, from4(as_gateway, BOB_V4)),
         frame("a group's MAC address", false, from4(as_group, BOB_V4)),
         frame("to all on the link", false, from4(to_all, BOB_V4)),
@@ -157,6 +163,10 @@ fn strange() -> Vec<Frame> {
 
 /// Sends each and says which of them were heard.
 fn heard(lab: &Lab) -> Result<Vec<(&'static str, bool, bool)>> {
+    // Routers need not forward directed broadcast (RFC 2644). One that does is the worse case.
+    for device in ["all", LAN] {
+        lab.gateway.sysctl(&format!("ipv4/conf/{device}/bc_forwarding"), "1")?;
+    }
     let counter = Counter::arriving_at(&lab.internet, ETH, &SOURCES, &SERVERS)?;
     let wire = Wire::open(&lab.subscriber().namespace, ETH)?;
     let mut before = counter.read()?.packets;
@@ -180,6 +190,18 @@ fn no_frame_of_a_stranger_gets_out() -> Result<()> {
         for (name, _, got_out) in heard(&lab)? {
             ensure!(!got_out, "{hook}: {name} got out");
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_frame_of_who_ran_dry_gets_out() -> Result<()> {
+    let lab = Lab::new()?;
+    // At this price, a packet costs more than one msat.
+    let agent = Agent::start(&lab, &Settings::new(Tariff::bytes(1_000_000)))?;
+    agent.grant(lab.subscriber(), 1)?;
+    for (name, _, got_out) in heard(&lab)? {
+        ensure!(!got_out, "{name} got out");
     }
     Ok(())
 }
