@@ -13,6 +13,7 @@ mod exclusive;
 pub mod fence;
 mod folder;
 mod http;
+mod leases;
 pub mod mac;
 pub mod meter;
 mod netlink;

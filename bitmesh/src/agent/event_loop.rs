@@ -104,7 +104,7 @@ impl EventLoop {
         chain: Option<ChainWorker>,
         started: BootTime,
     ) -> Result<Self, AgentError> {
-        let owners = Owners::new(config.anti_spoof, &meters)?;
+        let owners = Owners::new(config.anti_spoof, config.dhcp_leases.as_deref(), &meters)?;
         let copies = Copies::start(config.backup.as_ref(), &gateway)?;
         let events = meters.events_fd().try_clone_to_owned().map_err(AgentError::Runtime)?;
         let listen = |kind| signal(kind).map_err(AgentError::Runtime);
@@ -211,6 +211,7 @@ impl EventLoop {
             Woken::Neighbours => self.owners.look(&mut self.meters, now()),
             Woken::Refresh => {
                 self.guard.look(&mut self.meters, &self.config);
+                self.owners.look_for_leases(&mut self.meters, now());
                 return self.look_for_strangers();
             }
             Woken::End(_) => {}

@@ -2,10 +2,12 @@
 //!
 //! What the kernel found by ARP and neighbour discovery is a hint: anybody on the LAN can change
 //! it. So an address stays with who had it first, until that station has been silent for
-//! [`MAX_SILENCE`]; and nobody holds more than a few.
+//! [`MAX_SILENCE`]; and nobody holds more than a few. What a DHCP server says outranks it: an
+//! address that it leases is the lessee's at once, whoever had it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bitmesh_common::abi::MAX_OWNERS;
@@ -13,6 +15,7 @@ use bitmesh_core::{BootTime, Mac};
 
 use super::AgentError;
 use super::guard::Ear;
+use crate::leases::Leases;
 use crate::meter::{MeterError, Meters};
 use crate::netlink::{self, Watch};
 
@@ -40,7 +43,7 @@ enum Change {
 #[derive(Clone, Copy, Debug)]
 struct Owner {
     mac: Mac,
-    /// When the neighbours last showed the address with this station.
+    /// When neighbours or leases last showed the address with this station.
     seen: BootTime,
 }
 
@@ -49,14 +52,15 @@ struct Owner {
 struct Table(HashMap<IpAddr, Owner>);
 
 impl Table {
-    /// Takes in what the neighbours are now. `billed` tells when a station was last billed.
+    /// Takes in what neighbours and leases are now. `billed` tells when a station was last billed.
     fn follow(
         &mut self,
         now: BootTime,
         neighbours: &[(IpAddr, Mac)],
+        leases: &[(IpAddr, Mac)],
         billed: impl Fn(Mac) -> Option<BootTime>,
     ) -> Vec<Change> {
-        for (address, mac) in neighbours {
+        for (address, mac) in neighbours.iter().chain(leases) {
             if let Some(owner) = self.0.get_mut(address).filter(|owner| owner.mac == *mac) {
                 owner.seen = now;
             }
@@ -70,7 +74,14 @@ impl Table {
             }
             holds
         });
-        for (address, mac) in neighbours {
+        for (address, mac) in leases {
+            let other = self.0.get(address).filter(|owner| owner.mac != *mac);
+            if other.is_some() && self.has_room(*address, *mac) {
+                self.0.insert(*address, Owner { mac: *mac, seen: now });
+                changes.extend([Change::Remove(*address), Change::Set(*address, *mac)]);
+            }
+        }
+        for (address, mac) in leases.iter().chain(neighbours) {
             if !self.0.contains_key(address) && self.has_room(*address, *mac) {
                 self.0.insert(*address, Owner { mac: *mac, seen: now });
                 changes.push(Change::Set(*address, *mac));
@@ -93,6 +104,9 @@ impl Table {
 pub(super) struct Owners {
     /// Nothing if nobody asks whose an address is.
     ear: Option<Ear>,
+    leases: Option<Leases>,
+    /// Whether the operator knows that there are no leases to be read.
+    has_complained: bool,
     table: Table,
     own: Vec<IpAddr>,
     has_told: bool,
@@ -104,9 +118,19 @@ impl Owners {
     /// # Errors
     ///
     /// Fails if the kernel tells nothing of neighbours.
-    pub(super) fn new(is_wanted: bool, meters: &Meters) -> Result<Self, AgentError> {
-        let mut this =
-            Self { ear: None, table: Table::default(), own: Vec::new(), has_told: false };
+    pub(super) fn new(
+        is_wanted: bool,
+        leases: Option<&Path>,
+        meters: &Meters,
+    ) -> Result<Self, AgentError> {
+        let mut this = Self {
+            ear: None,
+            leases: leases.map(|path| Leases::of(path.to_owned())),
+            has_complained: false,
+            table: Table::default(),
+            own: Vec::new(),
+            has_told: false,
+        };
         if is_wanted {
             let watch = Watch::neighbours().map_err(AgentError::Runtime)?;
             this.ear = Some(Ear::new(watch, MIN_BETWEEN_LOOKS)?);
@@ -140,6 +164,26 @@ impl Owners {
         }
     }
 
+    /// Leases change without a sound: looks at them, if there are any.
+    pub(super) fn look_for_leases(&mut self, meters: &mut Meters, now: BootTime) {
+        if self.leases.is_some() {
+            self.look(meters, now);
+        }
+    }
+
+    /// What the DHCP server says now; nothing if it can't be heard.
+    fn leases(&mut self) -> Vec<(IpAddr, Mac)> {
+        let Some(leases) = &mut self.leases else { return Vec::new() };
+        let looked = leases.look();
+        if let Err(error) = &looked
+            && !self.has_complained
+        {
+            tracing::warn!(%error, "no leases: only neighbours say whose an address is");
+        }
+        self.has_complained = looked.is_err();
+        looked.map(<[_]>::to_vec).unwrap_or_default()
+    }
+
     fn follow(&mut self, meters: &mut Meters, now: BootTime) -> Result<(), MeterError> {
         let own = meters.own_addresses()?;
         let mut neighbours = Vec::new();
@@ -147,10 +191,13 @@ impl Owners {
             let found = netlink::neighbours(ifindex).map_err(MeterError::Netlink)?;
             neighbours.extend(found.into_iter().map(|(address, mac)| (address, Mac::new(mac))));
         }
-        neighbours.retain(|(address, mac)| {
-            !mac.is_group() && !address.is_multicast() && !own.contains(address)
-        });
-        let changes = self.table.follow(now, &neighbours, |mac| meters.last_seen(mac));
+        let mut leases = self.leases();
+        for found in [&mut neighbours, &mut leases] {
+            found.retain(|(address, mac)| {
+                !mac.is_group() && !address.is_multicast() && !own.contains(address)
+            });
+        }
+        let changes = self.table.follow(now, &neighbours, &leases, |mac| meters.last_seen(mac));
         if changes.is_empty() && self.own == own && self.has_told {
             return Ok(());
         }
@@ -195,30 +242,45 @@ mod tests {
     #[test]
     fn an_address_stays_with_who_had_it_first_while_that_one_is_there() {
         let mut table = Table::default();
-        assert_eq!(table.follow(at(0), &[(v4(7), ALICE)], never), [Change::Set(v4(7), ALICE)]);
+        assert_eq!(table.follow(at(0), &[(v4(7), ALICE)], &[], never), [Change::Set(v4(7), ALICE)]);
         // The kernel believes Bob now; Alice still sends.
         let sends = |mac| (mac == ALICE).then_some(at(900));
-        assert_eq!(table.follow(at(1_000), &[(v4(7), BOB)], sends), []);
-        assert_eq!(table.follow(at(1_100), &[(v4(7), ALICE)], never), []);
+        assert_eq!(table.follow(at(1_000), &[(v4(7), BOB)], &[], sends), []);
+        assert_eq!(table.follow(at(1_100), &[(v4(7), ALICE)], &[], never), []);
     }
 
     #[test]
     fn an_address_passes_on_when_its_owner_is_silent() {
         let mut table = Table::default();
-        table.follow(at(0), &[(v4(7), ALICE)], never);
-        assert_eq!(table.follow(at(299), &[(v4(7), BOB)], never), []);
+        table.follow(at(0), &[(v4(7), ALICE)], &[], never);
+        assert_eq!(table.follow(at(299), &[(v4(7), BOB)], &[], never), []);
         let passed = [Change::Remove(v4(7)), Change::Set(v4(7), BOB)];
-        assert_eq!(table.follow(at(300), &[(v4(7), BOB)], never), passed);
-        assert_eq!(table.follow(at(900), &[], never), [Change::Remove(v4(7))]);
+        assert_eq!(table.follow(at(300), &[(v4(7), BOB)], &[], never), passed);
+        assert_eq!(table.follow(at(900), &[], &[], never), [Change::Remove(v4(7))]);
+    }
+
+    #[test]
+    fn an_address_is_the_lessees_whoever_had_it_and_whatever_arp_says() {
+        let mut table = Table::default();
+        table.follow(at(0), &[(v4(7), BOB)], &[], never);
+        let leased = [(v4(7), ALICE)];
+        let changes = [Change::Remove(v4(7)), Change::Set(v4(7), ALICE)];
+        assert_eq!(table.follow(at(1), &[(v4(7), BOB)], &leased, |_| Some(at(1))), changes);
+        // Also after she was silent for long, and if the file is away for a moment.
+        assert_eq!(table.follow(at(900), &[(v4(7), BOB)], &leased, never), []);
+        assert_eq!(table.follow(at(901), &[(v4(7), BOB)], &[], never), []);
+        // A station has room for a few leases, and no more.
+        let many: Vec<_> = (11..=19).map(|last| (v4(last), BOB)).collect();
+        assert_eq!(table.follow(at(902), &[], &many, never).len(), MAX_V4_OF_STATION);
     }
 
     #[test]
     fn nobody_holds_all_addresses_of_a_lan() {
         let mut table = Table::default();
         let all: Vec<_> = (1..=250).map(|last| (v4(last), BOB)).collect();
-        assert_eq!(table.follow(at(0), &all, never).len(), MAX_V4_OF_STATION);
+        assert_eq!(table.follow(at(0), &all, &[], never).len(), MAX_V4_OF_STATION);
         let alice = [(v4(200), ALICE)];
-        assert_eq!(table.follow(at(1), &alice, never), [Change::Set(v4(200), ALICE)]);
+        assert_eq!(table.follow(at(1), &alice, &[], never), [Change::Set(v4(200), ALICE)]);
     }
 
     #[test]
@@ -230,6 +292,6 @@ mod tests {
                 (IpAddr::from([10, b, c, d]), Mac::new([2, 0, 0, b, c, d]))
             })
             .collect();
-        assert_eq!(table.follow(at(0), &many, never).len(), MAX_OWNERS - MAX_OWN);
+        assert_eq!(table.follow(at(0), &many, &[], never).len(), MAX_OWNERS - MAX_OWN);
     }
 }

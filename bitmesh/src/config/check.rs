@@ -30,6 +30,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
     let database = absolute("database", raw.database)?.1;
     let bpffs = absolute("bpffs", raw.bpffs)?.1;
     let socket = short(socket)?;
+    let dhcp_leases = leases(raw.dhcp_leases, raw.anti_spoof)?;
     let lans = lans(raw.lan)?;
     let tariffs = tariffs(raw.tariffs)?;
     let payments = payments::check(raw.chain, raw.channels, raw.bargaining, &tariffs, &database)?;
@@ -48,6 +49,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, Wrong> {
         socket,
         hook: raw.hook,
         anti_spoof: raw.anti_spoof,
+        dhcp_leases,
         allow_bypass: raw.allow_bypass,
         lans,
         tariffs,
@@ -78,6 +80,17 @@ fn short((span, path): (Range<usize>, PathBuf)) -> Result<PathBuf, Wrong> {
     let what =
         format!("`socket` is too long: a socket's path has at most {MAX_SOCKET_BYTES} bytes");
     Err(Wrong::new(span, what))
+}
+
+fn leases(path: Option<Spanned<PathBuf>>, anti_spoof: bool) -> Result<Option<PathBuf>, Wrong> {
+    let Some(path) = path else { return Ok(None) };
+    let (span, path) = absolute("dhcp_leases", path)?;
+    if anti_spoof {
+        return Ok(Some(path));
+    }
+    let what = "`dhcp_leases` says whose addresses are, but `anti_spoof = false` asks nobody: \
+                remove one of them";
+    Err(Wrong::new(span, what.to_owned()))
 }
 
 fn lans(raw: Vec<RawLan>) -> Result<Vec<Lan>, Wrong> {

@@ -4,6 +4,7 @@
 //! database = "/var/lib/bitmesh/bitmesh.db"
 //! hook = "auto"
 //! anti_spoof = true
+//! dhcp_leases = "/var/lib/misc/dnsmasq.leases"
 //! pay_allowance_kib = 512 # nothing is given without this line
 //!
 //! [[lan]]
@@ -110,6 +111,8 @@ pub struct Config {
     pub allow_bypass: bool,
     /// Whether what comes from another device's address is dropped.
     pub anti_spoof: bool,
+    /// dnsmasq's file of leases, which say whose an address is.
+    pub dhcp_leases: Option<PathBuf>,
     /// The LAN interfaces: at least one, none twice.
     pub lans: Vec<Lan>,
     /// The price lists by name; [`DEFAULT_TARIFF`] is among them.
@@ -138,6 +141,7 @@ struct Raw {
     hook: Hook,
     #[serde(default = "default_anti_spoof")]
     anti_spoof: bool,
+    dhcp_leases: Option<Spanned<PathBuf>>,
     #[serde(default)]
     allow_bypass: bool,
     pay_allowance_kib: Option<Spanned<u64>>,

@@ -24,6 +24,7 @@ fn the_smallest_configuration_gets_the_defaults() {
         hook: Hook::Auto,
         allow_bypass: false,
         anti_spoof: true,
+        dhcp_leases: None,
         allowance: None,
         lans: vec![Lan {
             interface: "wlan0".into(),
@@ -92,8 +93,8 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
     refused(
         "\ndatabse = \"/x\"\n",
         "gateway.toml:2: unknown key `databse`: use one of `database`, `socket`, `bpffs`, \
-         `hook`, `anti_spoof`, `allow_bypass`, `pay_allowance_kib`, `pay_allowance_total_kib`, \
-         `lan`, `tariffs`, `chain`, `channels`, `bargaining`, `backup`, `portal`",
+         `hook`, `anti_spoof`, `dhcp_leases`, `allow_bypass`, `pay_allowance_kib`, \
+         `pay_allowance_total_kib`, `lan`, `tariffs`, `chain`, `channels`, `bargaining`, `backup`, `portal`",
     );
     refused(
         "[[lan]]\ninterface = \"a\"\n\nport = 1\n",
@@ -447,6 +448,19 @@ fn a_backup_goes_to_a_directory_or_a_command_and_belongs_to_channels() {
     }
     let alone = complaint(parse(&format!("{SMALLEST}[backup]\ndirectory = \"/mnt/usb\"\n")));
     assert_eq!(alone, "[backup] keeps a copy of the channels: add [chain] and [channels]");
+}
+
+#[test]
+fn leases_are_a_file_and_serve_who_asks_whose_an_address_is() {
+    let with = |lines: &str| parse(&format!("{lines}\n{SMALLEST}"));
+    let path = "dhcp_leases = \"/tmp/dhcp.leases\"";
+    assert_eq!(with(path).expect("valid").dhcp_leases, Some("/tmp/dhcp.leases".into()));
+    for (lines, why) in [
+        ("dhcp_leases = \"dhcp.leases\"".to_owned(), "give a path that starts with /"),
+        (format!("anti_spoof = false\n{path}"), "asks nobody: remove one of them"),
+    ] {
+        assert!(with(&lines).expect_err("must be refused").to_string().contains(why), "{lines}");
+    }
 }
 
 #[test]

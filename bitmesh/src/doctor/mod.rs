@@ -3,6 +3,7 @@
 mod bypass;
 mod fence;
 mod interface;
+mod owners;
 mod system;
 
 use std::path::Path;
@@ -69,6 +70,7 @@ pub fn examine(configuration: Option<&Path>) -> Vec<Check> {
         checks.extend(uplinks_in_lan(config, &ground));
         checks.extend(bypasses(config, &ground).into_iter().map(|found| allowed(config, found)));
         checks.extend(fence::examine(config));
+        checks.push(owners::examine(config));
     }
     if let Some(payments) = config.and_then(|config| config.payments) {
         checks.extend(examine_chain(&payments.chain));

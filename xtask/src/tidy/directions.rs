@@ -19,8 +19,18 @@ const NOT_IN_CORE: &[&str] = &[
 ];
 
 /// Modules of the agent that do not know each other: only the event loop wires them.
-const SHELLS: &[&str] =
-    &["backup", "chain", "control", "fence", "lightning", "meter", "payer", "portal", "store"];
+const SHELLS: &[&str] = &[
+    "backup",
+    "chain",
+    "control",
+    "fence",
+    "leases",
+    "lightning",
+    "meter",
+    "payer",
+    "portal",
+    "store",
+];
 
 /// Modules that know the shells: what wires them.
 const WIRING: &[&str] = &["agent", "cli"];
