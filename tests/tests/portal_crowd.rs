@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
 };
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use nix::unistd::{Pid, gettid};
 
 const VISITORS: u16 = 500;
@@ -60,6 +61,9 @@ impl Visitor {
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
         setsockopt(&socket, sockopt::BindToDevice, &self.device().into())?;
+        // `connect` heeds it, too (socket(7)).
+        let patience = TimeVal::seconds(MAX_FIRST.as_secs().try_into()?);
+        setsockopt(&socket, sockopt::SendTimeout, &patience)?;
         let of =
             |address: Ipv4Addr, port| SockaddrIn::from(std::net::SocketAddrV4::new(address, port));
         bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &of(self.address(), 0))?;
