@@ -51,7 +51,7 @@ impl Row {
 }
 
 fn stream_bytes() -> u64 {
-    of_soak(48 << 20, 4 << 20)
+    of_soak(48, 4) << 20
 }
 
 fn rounds() -> u64 {

@@ -1,6 +1,7 @@
 //! A payer as small as can be, made of the core's parts: it signs whatever it is told to.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bitcoin::{Amount, FeeRate, Network, OutPoint, Transaction};
@@ -29,6 +30,9 @@ use crate::wait::until;
 
 /// No channel of a test has the keys of another.
 static INDEX: AtomicU32 = AtomicU32::new(1);
+
+/// Between two looks: the portal answers 25 requests of a station in a second.
+const LOOK: Duration = Duration::from_millis(80);
 
 /// As much as a test likes to sign.
 const ANY: Count = Count { counted: MilliSat(1_000_000_000), step: Amount::from_sat(1_000) };
@@ -220,7 +224,10 @@ impl<'a> Customer<'a> {
     ///
     /// Fails if it does not say so.
     pub fn until(&self, state: ChannelWord) -> Result<()> {
-        until("the channel is in that state", || Ok(self.view()?.state == state))
+        until("the channel is in that state", || {
+            std::thread::sleep(LOOK);
+            Ok(self.view()?.state == state)
+        })
     }
 
     /// A path of the channel's.
