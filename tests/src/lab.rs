@@ -238,6 +238,18 @@ impl Lab {
         &self.subscribers[0]
     }
 
+    /// From whom to whom and to which address packets of a subscriber go: up and down, IPv4 and IPv6.
+    #[must_use]
+    pub fn ways<'a>(&'a self, bob: &'a Subscriber) -> [(&'a Namespace, &'a Namespace, IpAddr); 4] {
+        let (here, there) = (&bob.namespace, &self.internet);
+        [
+            (here, there, SERVER_V4),
+            (here, there, SERVER_V6),
+            (there, here, bob.v4()),
+            (there, here, bob.v6()),
+        ]
+    }
+
     fn connect_lan(&self) -> Result<()> {
         for subscriber in &self.subscribers {
             let (port, far) = (self.port_of(subscriber), &subscriber.namespace);

@@ -1,13 +1,12 @@
 //! A LAN interface that goes away and comes back is metered again before a packet passes
 //! unmetered, and stays closed while the agent is dead.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bitmesh_tests::agent::{Agent, Program, Settings, Tariff};
 use bitmesh_tests::counter::Counts;
-use bitmesh_tests::lab::{Lab, SERVER_V4, SERVER_V6, Subscriber};
+use bitmesh_tests::lab::{Lab, SERVER_V4, Subscriber};
 use bitmesh_tests::udp::{Pace, Receiver, Sender, V4_HEADER_BYTES};
 use bitmesh_tests::verdict::{must_be_caught, same};
 use bitmesh_tests::wait::until;
@@ -25,14 +24,8 @@ const ENDLESS: Pace = Pace { packets: None, ..PACE };
 
 /// Sends both ways, IPv4 and IPv6, and gives how much arrives.
 fn passes(lab: &Lab, bob: &Subscriber) -> Result<u64> {
-    let ways: [(_, _, IpAddr); 4] = [
-        (&bob.namespace, &lab.internet, SERVER_V4),
-        (&bob.namespace, &lab.internet, SERVER_V6),
-        (&lab.internet, &bob.namespace, bob.v4()),
-        (&lab.internet, &bob.namespace, bob.v6()),
-    ];
     let mut arrived = 0;
-    for (from, to, address) in ways {
+    for (from, to, address) in lab.ways(bob) {
         let receiver = Receiver::start(to, address)?;
         Sender::start(from, receiver.address, PACE)?.finish()?;
         std::thread::sleep(Duration::from_millis(100));

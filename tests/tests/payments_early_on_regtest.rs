@@ -1,14 +1,11 @@
 //! Credit before the funding is confirmed: what the operator risks, and no more.
 
 use anyhow::{Context as _, Result, ensure};
-use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{Amount, Transaction};
 use bitmesh_core::channel::SpendPath;
 use bitmesh_core::wire::{ChannelWord, SignedOffer};
 use bitmesh_tests::payments::{Customer, Market, get};
-use bitmesh_tests::regtest::Regtest;
 use bitmesh_tests::tcp::{Ends, Load, Stream};
-use serde_json::json;
 
 const CAPACITY_SAT: u64 = 100_000;
 /// Two channels' worth of 3,000 don't fit into the total.
@@ -20,23 +17,6 @@ fn fund(market: &Market, customer: &mut Customer) -> Result<Transaction> {
     let tx = market.signed_payment(to, Amount::from_sat(CAPACITY_SAT))?;
     customer.fund(&tx)?;
     Ok(tx)
-}
-
-/// The same coins to somebody else, for more fee.
-fn double_spend(market: &Market, tx: &Transaction) -> Result<()> {
-    let inputs: Vec<_> = (tx.input.iter())
-        .map(
-            |input| json!({"txid": input.previous_output.txid, "vout": input.previous_output.vout}),
-        )
-        .collect();
-    let out: Amount = tx.output.iter().map(|output| output.value).sum();
-    let back = out - Amount::from_sat(50_000);
-    let address = market.node(Regtest::address)?.to_string();
-    let params = json!([inputs, [{ address: back.to_btc() }]]);
-    let raw = market.node(|node| node.call("createrawtransaction", &params))?;
-    let signed = market.node(|node| node.wallet("signrawtransactionwithwallet", &json!([raw])))?;
-    let tx: Transaction = deserialize_hex(signed["hex"].as_str().context("not signed")?)?;
-    market.broadcast(&tx).map(drop)
 }
 
 #[test]
@@ -69,7 +49,7 @@ fn what_is_paid_before_a_block_passes_at_once_up_to_the_limits_and_a_double_spen
     let funding = fund(&market, &mut thief)?;
     thief.until(ChannelWord::Open)?;
     thief.pay(2_500)?;
-    double_spend(&market, &funding)?;
+    market.double_spend(&funding)?;
     thief.until(ChannelWord::FundingLost)?;
     let mut late = Customer::open(&market, dave)?;
     fund(&market, &mut late)?;

@@ -32,23 +32,6 @@ fn pay_to(market: &Market, customer: &Customer, sat: u64) -> Result<(OutPoint, T
     market.node(|node| node.pay(&script, Amount::from_sat(sat)))
 }
 
-/// The same coins to somebody else, for more fee.
-fn double_spend(market: &Market, tx: &Transaction) -> Result<()> {
-    let inputs: Vec<_> = (tx.input.iter())
-        .map(
-            |input| json!({"txid": input.previous_output.txid, "vout": input.previous_output.vout}),
-        )
-        .collect();
-    let out: Amount = tx.output.iter().map(|output| output.value).sum();
-    let back = out - Amount::from_sat(50_000);
-    let address = market.node(bitmesh_tests::regtest::Regtest::address)?.to_string();
-    let params = json!([inputs, [{ address: back.to_btc() }]]);
-    let raw = market.node(|node| node.call("createrawtransaction", &params))?;
-    let signed = market.node(|node| node.wallet("signrawtransactionwithwallet", &json!([raw])))?;
-    let tx: Transaction = deserialize_hex(signed["hex"].as_str().context("not signed")?)?;
-    market.broadcast(&tx).map(drop)
-}
-
 /// The wallet replaces its own payment by a dearer one.
 fn bump(market: &Market, tx: &Transaction) -> Result<Transaction> {
     let txid = tx.compute_txid();
@@ -98,7 +81,7 @@ fn every_early_end_has_a_state_with_a_name_and_a_sentence() -> Result<()> {
     says(&market, &replaced, "unconfirmed", &["0 of 1 confirmations"])?;
     says(&market, unused, "unconfirmed", &["0 of 1 confirmations"])?;
     let second = bump(&market, &first)?;
-    double_spend(&market, &honest)?;
+    market.double_spend(&honest)?;
     says(
         &market,
         &spent,

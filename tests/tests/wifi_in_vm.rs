@@ -3,7 +3,6 @@
 //!
 //! In a virtual machine, whose kernel simulates radios.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -30,15 +29,8 @@ const PAID_BYTES: u64 = 100_000;
 
 /// Sends both ways, IPv4 and IPv6, and gives how much arrives.
 fn passes(lab: &Lab) -> Result<u64> {
-    let bob = lab.subscriber();
-    let ways: [(_, _, IpAddr); 4] = [
-        (&bob.namespace, &lab.internet, SERVER_V4),
-        (&bob.namespace, &lab.internet, SERVER_V6),
-        (&lab.internet, &bob.namespace, bob.v4()),
-        (&lab.internet, &bob.namespace, bob.v6()),
-    ];
     let mut arrived = 0;
-    for (from, to, address) in ways {
+    for (from, to, address) in lab.ways(lab.subscriber()) {
         let receiver = Receiver::start(to, address)?;
         let few = Pace { packets: Some(50), ..PACE };
         Sender::start(from, receiver.address, few)?.finish()?;

@@ -15,6 +15,9 @@ use crate::wait::until;
 const TERMS: &str = "min_capacity_sat = 20000\nmax_capacity_sat = 1000000\n\
                      lock_blocks = 60\nmargin_blocks = 36\n";
 
+/// What a double-spend pays above the first.
+const MORE_FEE: Amount = Amount::from_sat(50_000);
+
 /// All of it. The node is in the gateway's namespace.
 #[derive(Debug)]
 pub struct Market {
@@ -175,6 +178,25 @@ impl Market {
     pub fn broadcast(&self, tx: &Transaction) -> Result<Value> {
         let raw = bitcoin::consensus::encode::serialize_hex(tx);
         self.node(|node| node.call("sendrawtransaction", &json!([raw])))
+    }
+
+    /// Pays the coins of a transaction that is not confirmed to somebody else, for more fee.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the node refuses, or if there is not enough for the fee.
+    pub fn double_spend(&self, tx: &Transaction) -> Result<()> {
+        let coin = |outpoint: OutPoint| json!({"txid": outpoint.txid, "vout": outpoint.vout});
+        let inputs: Vec<Value> = tx.input.iter().map(|input| coin(input.previous_output)).collect();
+        let out: Amount = tx.output.iter().map(|output| output.value).sum();
+        let back = out.checked_sub(MORE_FEE).context("too little for the fee")?;
+        let address = self.node(Regtest::address)?.to_string();
+        let params = json!([inputs, [{ address: back.to_btc() }]]);
+        let raw = self.node(|node| node.call("createrawtransaction", &params))?;
+        let params = json!([raw]);
+        let signed = self.node(|node| node.wallet("signrawtransactionwithwallet", &params))?;
+        let rival: Transaction = deserialize_hex(signed["hex"].as_str().context("not signed")?)?;
+        self.broadcast(&rival).map(drop)
     }
 
     /// Waits until the gateway has a channel in this state, and gives its sentence.
