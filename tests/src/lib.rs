@@ -9,6 +9,7 @@ pub mod demo;
 pub mod frames;
 pub mod kernel;
 pub mod lab;
+pub mod light;
 pub mod mixed;
 pub mod namespace;
 pub mod objects;

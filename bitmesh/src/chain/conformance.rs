@@ -1,7 +1,9 @@
 //! What every chain source promises, as checks that any source can be held to.
 //!
 //! Each check takes a chain of its own, which is ready to pay, and panics with a sentence if a
-//! promise is broken.
+//! promise is broken. What a source says in its [`Features`] that it can't do, is held to the
+//! alternative: one that sees no mempool must report nothing before a block does, and one that asks
+//! peers must not claim to know what they make of a transaction.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -18,7 +20,7 @@ use bitcoin::{
     Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
 };
 
-use super::event::{Block, ChainEvent, TxMatch};
+use super::event::{Block, Broadcast, ChainEvent, Features, OutpointStatus, TxMatch};
 use super::{ChainSource, Cursor};
 
 pub use self::broadcasts::*;
@@ -50,6 +52,17 @@ pub trait TestChain {
 
     /// Brings the node back, on the same chain.
     fn start(&mut self);
+
+    /// Waits until the source knows what the node is at. Who asks a node knows it at once.
+    fn until_heard(&self, source: &mut Self::Source) {
+        let _ = source;
+    }
+
+    /// Waits until the node's mempool has this transaction. A node that was asked to take it has it
+    /// at once.
+    fn until_taken(&self, txid: Txid) {
+        let _ = txid;
+    }
 }
 
 /// How much is paid.
@@ -84,18 +97,40 @@ fn spend(outpoint: OutPoint, number: i64, to: i64, fee: Amount) -> Transaction {
     }
 }
 
+/// What the source says that it can do, once it knows what the node is at.
+fn features<C: TestChain>(chain: &C, source: &mut C::Source) -> Features {
+    chain.until_heard(source);
+    source.features().expect("a source knows what it can do")
+}
+
+/// Sends a transaction that is taken: a node says so, peers don't.
+fn send<C: TestChain>(chain: &C, source: &mut C::Source, transaction: &Transaction) {
+    let peers = features(chain, source).peers;
+    match source.broadcast(transaction).expect("a transaction can be sent") {
+        Broadcast::Accepted => assert_eq!(peers, None, "peers don't say so"),
+        Broadcast::Offered { peers: offered } => {
+            assert!(peers.is_some(), "a node says what it makes of it");
+            assert!(offered > 0, "somebody hears of it");
+        }
+        other => panic!("it must be taken: {other:?}"),
+    }
+    chain.until_taken(transaction.compute_txid());
+}
+
 /// One who follows a chain, and what it believes.
 struct Reader<S> {
     source: S,
     cursor: Cursor,
+    features: Features,
 }
 
 impl<S: ChainSource> Reader<S> {
     /// Begins at the tip, and watches these scripts.
     fn begin<C: TestChain<Source = S>>(chain: &C, scripts: &[i64]) -> Self {
         let mut source = chain.source(Network::Regtest);
+        let features = features(chain, &mut source);
         let cursor = source.cursor(None).expect("a source gives a cursor at the tip");
-        let mut reader = Self { source, cursor };
+        let mut reader = Self { source, cursor, features };
         reader.watch(scripts);
         reader
     }
@@ -104,7 +139,9 @@ impl<S: ChainSource> Reader<S> {
     fn resume<C: TestChain<Source = S>>(chain: &C, cursor: Cursor, scripts: &[i64]) -> Self {
         let json = serde_json::to_string(&cursor).expect("a cursor can be stored");
         let cursor = serde_json::from_str(&json).expect("a stored cursor can be read");
-        let mut reader = Self { source: chain.source(Network::Regtest), cursor };
+        let mut source = chain.source(Network::Regtest);
+        let features = features(chain, &mut source);
+        let mut reader = Self { source, cursor, features };
         reader.watch(scripts);
         reader
     }
@@ -115,8 +152,9 @@ impl<S: ChainSource> Reader<S> {
         }
     }
 
-    /// Reads on to the tip.
-    fn catch_up(&mut self) -> Vec<ChainEvent> {
+    /// Reads on to the tip, once it is heard of.
+    fn catch_up<C: TestChain<Source = S>>(&mut self, chain: &C) -> Vec<ChainEvent> {
+        chain.until_heard(&mut self.source);
         let mut all = Vec::new();
         loop {
             let progress = self.source.blocks(&self.cursor).expect("blocks can be read");
@@ -134,6 +172,20 @@ impl<S: ChainSource> Reader<S> {
 
     fn mempool(&mut self) -> Vec<ChainEvent> {
         self.source.mempool().expect("the mempool can be read")
+    }
+
+    /// What came to the mempool: so many transactions, or nothing if the source sees none.
+    fn seen(&mut self, expected: usize) -> Vec<Txid> {
+        let events = self.mempool();
+        let found: Vec<Txid> = seen(&events).iter().map(|found| found.txid).collect();
+        let sees = self.features.sees_mempool;
+        assert_eq!(found.len(), if sees { expected } else { 0 }, "in the mempool: {events:?}");
+        found
+    }
+
+    /// What is known of an output that is in the mempool.
+    fn known(&self, in_mempool: OutpointStatus) -> OutpointStatus {
+        if self.features.sees_mempool { in_mempool } else { OutpointStatus::Unknown }
     }
 
     fn height(&self) -> u32 {
@@ -189,6 +241,7 @@ macro_rules! chain_conformance {
             a_payment_is_seen_in_the_mempool_and_then_in_its_block
             a_spend_is_seen_in_the_mempool_and_then_in_its_block
             an_outpoint_watched_by_name_is_followed_after_a_restart
+            an_output_watched_with_its_script_is_followed_after_a_restart
             a_payment_that_is_spent_at_once_is_not_missed
             a_replaced_transaction_is_gone
             what_is_forgotten_is_not_reported

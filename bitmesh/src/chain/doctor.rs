@@ -3,7 +3,7 @@
 use bitcoin::Network;
 
 use super::ChainSource;
-use super::event::{Features, Truc};
+use super::event::{Features, Peers, Truc};
 use crate::doctor::{Check, Verdict};
 
 /// Looks at a chain source and says what is wrong with it and how to mend it. Changes nothing on
@@ -28,7 +28,30 @@ pub fn examine(source: &mut impl ChainSource, network: Network) -> Vec<Check> {
 /// What a source's features mean for channels.
 #[must_use]
 pub fn judge(features: &Features) -> Vec<Check> {
-    vec![truc(features.truc), mempool(features)]
+    match features.peers {
+        None => vec![truc(features.truc), mempool(features)],
+        Some(peers) => vec![self::peers(peers), unseen()],
+    }
+}
+
+fn peers(peers: Peers) -> Check {
+    const CHECK: &str = "bitcoin peers";
+    let Peers { connected, required } = peers;
+    if required == 1 {
+        let detail = "a single peer is believed: it can hide a close that cheats you";
+        let cure = "name two or more in `peers`, and leave `trust_one_peer` out";
+        return check(CHECK, Verdict::Warning, detail, Some(cure));
+    }
+    let detail = format!("{connected} connected, and {required} must agree on what is in a block");
+    check(CHECK, Verdict::Ok, &detail, None)
+}
+
+/// What no light client can do. There is nothing to mend: it is said, so that nobody counts on it.
+fn unseen() -> Check {
+    const CHECK: &str = "bitcoin mempool";
+    let detail = "not seen by a light client: nothing counts before it is in a block, and fees are \
+                  those of the newest blocks";
+    check(CHECK, Verdict::Ok, detail, None)
 }
 
 fn truc(truc: Truc) -> Check {
@@ -77,6 +100,26 @@ fn split(error: &str) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_light_client_says_what_it_cannot_do_and_that_one_peer_is_not_enough() {
+        let features = |required| Features {
+            name: "light client".to_owned(),
+            sees_mempool: false,
+            knows_fees: false,
+            truc: Truc::Unknown,
+            pruned_below: None,
+            knows_all_outputs: false,
+            peers: Some(Peers { connected: 3, required }),
+        };
+        let checks = judge(&features(2));
+        assert!(checks.iter().all(|check| check.verdict == Verdict::Ok), "{checks:?}");
+        assert!(checks[0].detail.starts_with("3 connected, and 2 must agree"), "{checks:?}");
+        assert!(checks[1].detail.contains("newest blocks"), "{checks:?}");
+        let checks = judge(&features(1));
+        assert_eq!(checks[0].verdict, Verdict::Warning);
+        assert!(checks[0].cure.as_ref().unwrap().contains("`trust_one_peer`"), "{checks:?}");
+    }
 
     #[test]
     fn a_node_that_does_not_enforce_truc_is_complained_of_with_a_cure() {

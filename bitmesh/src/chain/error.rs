@@ -82,6 +82,45 @@ pub enum ChainError {
     /// It does not know the method.
     #[error("the bitcoin node does not know {0}: it must be version 24 or newer")]
     TooOld(&'static str),
+    /// No peer of a light client answers.
+    #[error("no peer on {network} answers ({why}): start one of `peers`, or mend the connection")]
+    NoPeers {
+        /// The chain that they must be on.
+        network: Network,
+        /// What was tried.
+        why: String,
+    },
+    /// Fewer peers answer than must agree.
+    #[error(
+        "{connected} of the {required} peers that must agree on a block answer: start more, or add some to `peers`"
+    )]
+    FewPeers {
+        /// Those that answer.
+        connected: usize,
+        /// Those that must agree.
+        required: usize,
+    },
+    /// It is older than what a light client keeps.
+    #[error(
+        "block {height} is older than what the light client keeps ({oldest} is the oldest): use a node for it"
+    )]
+    TooOldBlock {
+        /// The height that was asked for.
+        height: u32,
+        /// The oldest that it has.
+        oldest: u32,
+    },
+    /// A light client's folder can't be used.
+    #[error("cannot keep the chain's headers in {} ({error}): mend the folder, or its rights", .path.display())]
+    Headers {
+        /// Where they should be.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The thread of a light client did not start.
+    #[error("the light client does not start ({0}): see what else uses this machine's memory")]
+    NoThread(std::io::Error),
     /// It says no, for a reason of its own.
     #[error("the bitcoin node refuses {method}: {message} (code {code})")]
     Refused {
@@ -127,6 +166,8 @@ impl ChainError {
                 // A node that is down has no cookie.
                 | Self::Cookie { .. }
                 | Self::Unauthorized
+                | Self::NoPeers { .. }
+                | Self::FewPeers { .. }
         )
     }
 }

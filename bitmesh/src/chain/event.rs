@@ -136,6 +136,21 @@ pub struct Features {
     pub truc: Truc,
     /// The oldest block that it still has, if it is pruned.
     pub pruned_below: Option<u32>,
+    /// Whether it can say what became of any output. Without it, only those that are watched are
+    /// known, from their blocks.
+    pub knows_all_outputs: bool,
+    /// The peers that a light client asks; none if there is a node of ours. Peers do not say what
+    /// they make of a transaction, and may withhold blocks.
+    pub peers: Option<Peers>,
+}
+
+/// The peers of a light client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peers {
+    /// Those that it is connected to.
+    pub connected: usize,
+    /// Those that must agree on what is in a block.
+    pub required: usize,
 }
 
 /// Where a feerate comes from.
@@ -143,6 +158,8 @@ pub struct Features {
 pub enum FeeSource {
     /// An estimate from what was confirmed.
     Estimate,
+    /// What the newest blocks were paid, as a whole.
+    Blocks,
     /// Nothing could be estimated: it is the least that the mempool takes.
     MempoolMinimum,
 }
@@ -165,6 +182,11 @@ pub enum Broadcast {
     AlreadyInMempool,
     /// It is in a block.
     AlreadyConfirmed,
+    /// It was offered to so many peers. They do not say what they make of it: only a block does.
+    Offered {
+        /// How many.
+        peers: usize,
+    },
     /// The node does not take it.
     Refused(Refused),
 }

@@ -8,7 +8,7 @@ use super::event::{
     Block, Broadcast, ChainEvent, Features, FeeEstimate, OutpointStatus, Progress, Spender, Tip,
 };
 use super::mempool::Mempool;
-use super::node::{Node, Output};
+use super::node::{Content, Node, Output};
 use super::watch::{Full, WatchList};
 use super::{ChainSource, MAX_BLOCKS_PER_POLL, MAX_LOOK_BACK_BLOCKS};
 
@@ -63,12 +63,13 @@ impl<N: Node> Follower<N> {
             }
             let height = newest.height.saturating_add(1);
             let Some(hash) = self.node.hash_at(height)? else { break };
-            let block = self.node.block(hash, height)?;
+            let block = Block { height, hash };
+            let content = self.node.content(block, &self.watch)?;
             // The chain changed between two answers: the next call sees how.
-            if block.header.prev_blockhash != newest.hash {
+            if content.header().prev_blockhash != newest.hash {
                 break;
             }
-            let event = self.connected(Block { height, hash }, &block);
+            let event = self.connected(block, &content);
             cursor.apply(&event).map_err(|_| ChainError::CursorLost)?;
             events.push(event);
         }
@@ -98,11 +99,11 @@ impl<N: Node> Follower<N> {
         Err(ChainError::CursorLost)
     }
 
-    fn connected(&mut self, block: Block, content: &bitcoin::Block) -> ChainEvent {
-        let transactions = &content.txdata;
+    fn connected(&mut self, block: Block, content: &Content) -> ChainEvent {
+        let transactions = content.transactions();
         let matches = transactions.iter().filter_map(|tx| self.watch.matches(tx)).collect();
         self.mempool.confirmed(transactions);
-        ChainEvent::BlockConnected { block, time: content.header.time, matches }
+        ChainEvent::BlockConnected { block, time: content.header().time, matches }
     }
 
     fn spender_in_blocks(
@@ -178,6 +179,10 @@ impl<N: Node> ChainSource for Follower<N> {
 
     fn watch_outpoint(&mut self, outpoint: OutPoint) -> Result<(), Full> {
         self.watch.add_outpoint(outpoint)
+    }
+
+    fn watch_coin(&mut self, outpoint: OutPoint, script: &Script) -> Result<(), Full> {
+        self.watch.add_coin(outpoint, script)
     }
 
     fn unwatch_script(&mut self, script: &Script) {

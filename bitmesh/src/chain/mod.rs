@@ -8,9 +8,10 @@
 //! Calls block: a source lives on a thread of its own.
 //!
 //! - [`bitcoind`]: a node over JSON-RPC. It may be pruned, and needs no wallet and no index.
+//! - [`light`]: a light client that asks peers, and needs no server. It sees no mempool.
 //! - `fake`: a chain in memory, for the simulation (feature `fake-chain`).
 //!
-//! Both are a [`Follower`] of a [`Node`], and both keep the promises in `conformance`.
+//! All are a [`Follower`] of a [`Node`], and all keep the promises in `conformance`.
 
 pub mod bitcoind;
 mod cursor;
@@ -18,6 +19,7 @@ pub mod doctor;
 mod error;
 mod event;
 mod follower;
+pub mod light;
 mod mempool;
 mod node;
 mod watch;
@@ -31,11 +33,11 @@ use bitcoin::{FeeRate, Network, OutPoint, ScriptBuf, Transaction};
 pub use self::cursor::{CURSOR_BLOCKS, Cursor, CursorError};
 pub use self::error::ChainError;
 pub use self::event::{
-    Block, Broadcast, ChainEvent, Features, FeeEstimate, FeeSource, OutpointStatus, Progress,
-    Refusal, Refused, Spender, Tip, Truc, TxMatch,
+    Block, Broadcast, ChainEvent, Features, FeeEstimate, FeeSource, OutpointStatus, Peers,
+    Progress, Refusal, Refused, Spender, Tip, Truc, TxMatch,
 };
 pub use self::follower::Follower;
-pub use self::node::{Node, Output};
+pub use self::node::{Content, Node, Output};
 pub use self::watch::{Full, WatchList};
 
 /// Blocks that one call of [`ChainSource::blocks`] connects, at most.
@@ -116,6 +118,18 @@ pub trait ChainSource {
     ///
     /// [`Full`] beyond [`MAX_WATCHED_OUTPOINTS`].
     fn watch_outpoint(&mut self, outpoint: OutPoint) -> Result<(), Full>;
+
+    /// As [`Self::watch_outpoint`], of an output that pays this script. Who knows the script should
+    /// say it: a source that reads filters finds the spend by it, and must read every block whole
+    /// without it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::watch_outpoint`].
+    fn watch_coin(&mut self, outpoint: OutPoint, script: &bitcoin::Script) -> Result<(), Full> {
+        let _ = script;
+        self.watch_outpoint(outpoint)
+    }
 
     /// Forgets a script, and the outpoints that pay it unless they are watched by name.
     fn unwatch_script(&mut self, script: &bitcoin::Script);

@@ -1,9 +1,11 @@
 //! What a [`Follower`](super::Follower) asks of a full node.
 
+use bitcoin::block::Header;
 use bitcoin::{BlockHash, Network, OutPoint, Transaction, Txid};
 
 use super::error::ChainError;
 use super::event::{Block, Broadcast, Features, FeeEstimate, Tip};
+use super::watch::WatchList;
 
 /// An output that is not spent, in chain or mempool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,33 @@ pub enum Output {
     InMempool,
     /// Its transaction is in this block of the best chain.
     Confirmed(Block),
+}
+
+/// What is known of a block's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// All of it.
+    Whole(bitcoin::Block),
+    /// Nothing in it is watched.
+    Nothing(Header),
+}
+
+impl Content {
+    /// The header.
+    pub(super) const fn header(&self) -> &Header {
+        match self {
+            Self::Whole(block) => &block.header,
+            Self::Nothing(header) => header,
+        }
+    }
+
+    /// The transactions, as far as they matter.
+    pub(super) fn transactions(&self) -> &[Transaction] {
+        match self {
+            Self::Whole(block) => &block.txdata,
+            Self::Nothing(_) => &[],
+        }
+    }
 }
 
 /// A node with a whole chain and a mempool: questions that it answers at once, without memory.
@@ -33,6 +62,12 @@ pub trait Node {
 
     /// A block of the best chain; `height` is for the message if it is pruned.
     fn block(&mut self, hash: BlockHash, height: u32) -> Result<bitcoin::Block, ChainError>;
+
+    /// The same, unless it is known beforehand that nothing in it is watched.
+    fn content(&mut self, block: Block, watch: &WatchList) -> Result<Content, ChainError> {
+        let _ = watch;
+        Ok(Content::Whole(self.block(block.hash, block.height)?))
+    }
 
     /// Every transaction in the mempool.
     fn mempool_txids(&mut self) -> Result<Vec<Txid>, ChainError>;

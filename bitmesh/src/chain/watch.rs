@@ -17,7 +17,8 @@ pub struct Full;
 pub struct WatchList {
     /// Each with the outpoints that were seen to pay it.
     scripts: BTreeMap<ScriptBuf, BTreeSet<OutPoint>>,
-    named: BTreeSet<OutPoint>,
+    /// Each with the script that it pays, if that was said.
+    named: BTreeMap<OutPoint, Option<ScriptBuf>>,
     /// The outpoints of all scripts.
     derived: BTreeSet<OutPoint>,
 }
@@ -45,11 +46,35 @@ impl WatchList {
     ///
     /// [`Full`] beyond [`MAX_WATCHED_OUTPOINTS`].
     pub fn add_outpoint(&mut self, outpoint: OutPoint) -> Result<(), Full> {
-        if self.named.len() >= MAX_WATCHED_OUTPOINTS && !self.named.contains(&outpoint) {
+        self.add_named(outpoint, None)
+    }
+
+    /// Adds an outpoint that pays this script.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] beyond [`MAX_WATCHED_OUTPOINTS`].
+    pub fn add_coin(&mut self, outpoint: OutPoint, script: &Script) -> Result<(), Full> {
+        self.add_named(outpoint, Some(script.to_owned()))
+    }
+
+    fn add_named(&mut self, outpoint: OutPoint, script: Option<ScriptBuf>) -> Result<(), Full> {
+        if self.named.len() >= MAX_WATCHED_OUTPOINTS && !self.named.contains_key(&outpoint) {
             return Err(Full);
         }
-        self.named.insert(outpoint);
+        let known = self.named.entry(outpoint).or_default();
+        if script.is_some() {
+            *known = script;
+        }
         Ok(())
+    }
+
+    /// Every script that a filter must be asked for: those that are watched, and those of the
+    /// outpoints. `None` if some outpoint's script was not said: then a filter can't tell.
+    #[must_use]
+    pub fn filter_scripts(&self) -> Option<BTreeSet<&Script>> {
+        let watched = self.scripts.keys().map(|script| Some(script.as_script()));
+        watched.chain(self.named.values().map(Option::as_deref)).collect()
     }
 
     /// Forgets a script and the outpoints that pay it.
@@ -72,7 +97,8 @@ impl WatchList {
 
     /// All outpoints, named or derived, each once.
     pub fn outpoints(&self) -> impl Iterator<Item = OutPoint> + '_ {
-        self.named.union(&self.derived).copied()
+        let named = self.named.keys().filter(|outpoint| !self.derived.contains(*outpoint));
+        named.chain(&self.derived).copied()
     }
 
     /// What in this transaction is of interest, if anything. Its outputs that pay a watched
@@ -113,7 +139,7 @@ impl WatchList {
     }
 
     fn is_watched(&self, outpoint: &OutPoint) -> bool {
-        self.named.contains(outpoint) || self.derived.contains(outpoint)
+        self.named.contains_key(outpoint) || self.derived.contains(outpoint)
     }
 }
 
@@ -173,6 +199,23 @@ mod tests {
         assert!(list.matches(&transaction(vec![paid], vec![])).is_some());
         list.remove_outpoint(&paid);
         assert_eq!(list.matches(&transaction(vec![paid], vec![])), None);
+    }
+
+    #[test]
+    fn a_filter_is_asked_for_every_script_and_none_will_do_if_one_is_unknown() {
+        let mut list = WatchList::default();
+        assert_eq!(list.filter_scripts().unwrap().len(), 0);
+        list.add_script(script(1)).unwrap();
+        list.add_coin(outpoint(0), &script(1)).unwrap();
+        list.add_coin(outpoint(1), &script(2)).unwrap();
+        let asked = list.filter_scripts().unwrap();
+        assert_eq!(asked, BTreeSet::from([script(1).as_script(), script(2).as_script()]));
+        list.add_outpoint(outpoint(1)).unwrap();
+        assert!(list.filter_scripts().is_some(), "what is known is not forgotten");
+        list.add_outpoint(outpoint(2)).unwrap();
+        assert_eq!(list.filter_scripts(), None);
+        list.remove_outpoint(&outpoint(2));
+        assert!(list.filter_scripts().is_some());
     }
 
     #[test]

@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 use super::orders::{Todo, Watch};
 use super::tracker::Tracker;
 use super::{News, POLL_EVERY};
-use crate::chain::{Broadcast, CURSOR_BLOCKS, ChainError, ChainSource, Cursor, Refusal};
+use crate::chain::{
+    Broadcast, CURSOR_BLOCKS, ChainError, ChainSource, Cursor, OutpointStatus, Refusal,
+};
 use crate::control::{ChainState, ChainStatus};
 
 /// Within how many blocks a close is to be confirmed.
@@ -126,7 +128,7 @@ impl<S: ChainSource> Turn<S> {
         let since = watch.since_height;
         let mut added = self.source.watch_script(watch.script.clone());
         if let Some(outpoint) = watch.outpoint {
-            added = added.and(self.source.watch_outpoint(outpoint));
+            added = added.and(self.source.watch_coin(outpoint, &watch.script));
         }
         if let Err(error) = added {
             tracing::error!(%channel, %error, "a channel is not watched");
@@ -211,6 +213,10 @@ impl<S: ChainSource> Turn<S> {
         }
         for outpoint in self.tracker.unsure() {
             let status = self.source.outpoint(&outpoint, 0)?;
+            // It may be in a mempool that the source does not see. A block will tell.
+            if status == OutpointStatus::Unknown && !self.source.features()?.knows_all_outputs {
+                continue;
+            }
             facts.extend(self.tracker.settle(&outpoint, status));
         }
         self.next_mempool = now + MEMPOOL_EVERY;

@@ -101,6 +101,8 @@ impl Node for RpcNode {
             sees_mempool: network.relays,
             knows_fees: network.relays,
             pruned_below: self.chain_info()?.pruned_below,
+            knows_all_outputs: true,
+            peers: None,
         })
     }
 

@@ -9,10 +9,11 @@ pub fn many_blocks_are_read_in_bounded_steps<C: TestChain>(mut chain: C) {
     let mut reader = Reader::begin(&chain, &[1]);
     let start = reader.height();
     chain.mine(MAX_BLOCKS_PER_POLL + 1);
+    chain.until_heard(&mut reader.source);
     let progress = reader.source.blocks(&reader.cursor).unwrap();
     assert_eq!(progress.events.len(), usize::try_from(MAX_BLOCKS_PER_POLL).unwrap());
     assert!(!progress.caught_up, "there is one more");
-    assert_eq!(reader.catch_up().len(), usize::try_from(MAX_BLOCKS_PER_POLL + 1).unwrap());
+    assert_eq!(reader.catch_up(&chain).len(), usize::try_from(MAX_BLOCKS_PER_POLL + 1).unwrap());
     assert_eq!(reader.height(), start + MAX_BLOCKS_PER_POLL + 1);
 }
 
@@ -36,13 +37,13 @@ fn undoes_a_confirmation<C: TestChain>(mut chain: C, depth: u32) {
     let fork = reader.cursor.newest().unwrap();
     let paid = chain.pay(&script(1), AMOUNT);
     chain.mine(depth);
-    let first = reader.catch_up();
+    let first = reader.catch_up(&chain);
     assert_eq!(confirmed(&first).len(), 1, "the payment is confirmed");
     let mut old: Vec<Block> = reader.cursor.blocks().filter(|b| b.height > fork.height).collect();
     old.reverse();
 
     chain.reorganise(depth);
-    let events = reader.catch_up();
+    let events = reader.catch_up(&chain);
     assert_eq!(disconnected(&events), old, "the blocks leave, newest first");
     let joined = events.len() - old.len();
     assert_eq!(joined, old.len() + 1, "the others join");
@@ -51,13 +52,13 @@ fn undoes_a_confirmation<C: TestChain>(mut chain: C, depth: u32) {
         "all leave before any joins"
     );
     assert_eq!(confirmed(&events), [], "the payment is in none of the new ones");
-    let found = reader.mempool();
-    assert_eq!(seen(&found).len(), 1, "it is in the mempool again");
+    // It is in the mempool again.
+    reader.seen(1);
     let status = reader.source.outpoint(&paid, 0).unwrap();
-    assert_eq!(status, OutpointStatus::InMempool);
+    assert_eq!(status, reader.known(OutpointStatus::InMempool));
 
     chain.mine(1);
-    let events = reader.catch_up();
+    let events = reader.catch_up(&chain);
     let [(block, found)] = confirmed(&events)[..] else { panic!("it confirms: {events:?}") };
     assert_eq!((block.height, found.txid), (reader.height(), paid.txid), "the same outpoint");
 }
@@ -68,11 +69,11 @@ pub fn a_restart_goes_on_where_the_cursor_is<C: TestChain>(mut chain: C) {
     chain.pay(&script(1), AMOUNT);
     chain.mine(2);
     let stored = reader.cursor.clone();
-    let before = reader.catch_up();
+    let before = reader.catch_up(&chain);
     let mut again = Reader::resume(&chain, stored, &[1]);
-    assert_eq!(again.catch_up(), before, "what was not stored comes again, just so");
+    assert_eq!(again.catch_up(&chain), before, "what was not stored comes again, just so");
     let mut settled = Reader::resume(&chain, again.cursor, &[1]);
-    assert_eq!(settled.catch_up(), [], "what was stored does not");
+    assert_eq!(settled.catch_up(&chain), [], "what was stored does not");
 }
 
 /// A cursor whose newest blocks have left meanwhile finds its way back.
@@ -81,7 +82,7 @@ pub fn a_restart_on_a_stale_branch_finds_its_way_back<C: TestChain>(mut chain: C
     let fork = reader.height();
     let paid = chain.pay(&script(1), AMOUNT);
     chain.mine(6);
-    reader.catch_up();
+    reader.catch_up(&chain);
     let stored = reader.cursor.clone();
     drop(reader);
     chain.stop();
@@ -89,7 +90,7 @@ pub fn a_restart_on_a_stale_branch_finds_its_way_back<C: TestChain>(mut chain: C
     chain.reorganise(6);
     chain.mine(1);
     let mut reader = Reader::resume(&chain, stored, &[1]);
-    let events = reader.catch_up();
+    let events = reader.catch_up(&chain);
     let left: Vec<u32> = disconnected(&events).iter().map(|block| block.height).collect();
     assert_eq!(left, (fork + 1..=fork + 6).rev().collect::<Vec<_>>());
     let [(block, found)] = confirmed(&events)[..] else { panic!("it is confirmed: {events:?}") };
@@ -102,6 +103,7 @@ pub fn a_cursor_of_another_chain_is_lost<C: TestChain>(mut chain: C) {
     let newest = source.cursor(None).unwrap().newest().unwrap();
     let cursor = Cursor::new(vec![newest]).unwrap();
     chain.reorganise(1);
+    chain.until_heard(&mut source);
     assert!(matches!(source.blocks(&cursor), Err(ChainError::CursorLost)));
 }
 
@@ -115,6 +117,6 @@ pub fn a_cursor_can_begin_at_an_older_height<C: TestChain>(mut chain: C) {
     assert_eq!(cursor.newest().unwrap().height, tip);
     assert!(matches!(source.cursor(Some(tip + 9)), Err(ChainError::NoSuchHeight { .. })));
     let mut reader = Reader::resume(&chain, cursor, &[1]);
-    let events = reader.catch_up();
+    let events = reader.catch_up(&chain);
     assert_eq!(confirmed(&events)[0].1.txid, paid.txid, "what was paid since is found");
 }

@@ -7,12 +7,13 @@ use crate::chain::ChainError;
 /// back, the same source goes on.
 pub fn a_node_that_goes_and_comes_back_loses_nothing<C: TestChain>(mut chain: C) {
     let mut reader = Reader::begin(&chain, &[1]);
-    reader.catch_up();
+    reader.catch_up(&chain);
     let paid = chain.pay(&script(1), AMOUNT);
     chain.mine(1);
     chain.stop();
     let close = spend(paid, 1, 9, FEE);
     let source = &mut reader.source;
+    chain.until_heard(source);
     let failures = [
         source.tip().map(drop).unwrap_err(),
         source.blocks(&reader.cursor).map(drop).unwrap_err(),
@@ -29,12 +30,14 @@ pub fn a_node_that_goes_and_comes_back_loses_nothing<C: TestChain>(mut chain: C)
         assert!(text.contains("start") && !text.contains('\n'), "it says what to do: {text}");
     }
     chain.start();
-    let events = reader.catch_up();
+    let events = reader.catch_up(&chain);
     assert_eq!(confirmed(&events).len(), 1, "what happened meanwhile is not lost");
 }
 
-/// A node of another network is refused before anything is believed.
+/// A node of another network is refused before anything is believed. Peers of other networks hang
+/// up on each other: to who asks peers, there is nobody.
 pub fn a_node_of_another_network_is_refused<C: TestChain>(chain: C) {
+    let asks_peers = features(&chain, &mut chain.source(Network::Regtest)).peers.is_some();
     for network in [Network::Bitcoin, Network::Signet] {
         let mut source = chain.source(network);
         for result in [
@@ -43,9 +46,14 @@ pub fn a_node_of_another_network_is_refused<C: TestChain>(chain: C) {
             source.mempool().map(drop),
             source.cursor(None).map(drop),
         ] {
-            let wrong = matches!(&result, Err(ChainError::WrongNetwork { expected })
-                if *expected == network);
-            assert!(wrong, "the wrong network is refused: {result:?}");
+            let refused = match &result {
+                Err(ChainError::WrongNetwork { expected }) => *expected == network && !asks_peers,
+                Err(ChainError::NoPeers { network: sought, .. }) => {
+                    *sought == network && asks_peers
+                }
+                _ => false,
+            };
+            assert!(refused, "the wrong network is refused: {result:?}");
         }
     }
     chain.source(Network::Regtest).check(Network::Regtest).expect("the right one is not");

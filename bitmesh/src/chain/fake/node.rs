@@ -65,6 +65,8 @@ impl Node for FakeNode {
             knows_fees: true,
             truc: state.truc,
             pruned_below: (state.pruned_below > 0).then_some(state.pruned_below),
+            knows_all_outputs: true,
+            peers: None,
         })
     }
 
