@@ -80,6 +80,10 @@ impl Part {
                     "kill_restart",
                     "kill_and_restart_under_traffic_charges_nothing_twice_and_loses_no_packet",
                 ),
+                (
+                    "continuity",
+                    "killed_stopped_and_upgraded_under_load_with_clsact_nothing_is_unmetered_lost_or_broken",
+                ),
                 ("hot_plug", "the_unpaid_stay_closed_while_an_interface_comes_and_goes"),
                 (
                     "fence",
