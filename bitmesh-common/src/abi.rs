@@ -6,7 +6,7 @@
 //! reinterpreted.
 
 /// Version of the records in this module.
-pub const ABI_VERSION: u64 = 3;
+pub const ABI_VERSION: u64 = 4;
 
 /// The maps that an agent pins, each under its name.
 pub const MAPS: [&str; 11] = [
@@ -129,6 +129,10 @@ impl V6Address {
 
 /// What the kernel counts for one MAC address. Only the kernel writes it, after the agent has
 /// inserted it with zero counts.
+///
+/// The kernel keeps 48 bytes and the key before it, and 256 bytes from one element to the next. So
+/// `slot` ends an element's first cache line, and the eight words after it fill the second: all that
+/// a paid packet from a subscriber touches, and all but one word of what one to a subscriber does.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meter {
@@ -136,6 +140,16 @@ pub struct Meter {
     pub slot: u32,
     /// The low half of the jiffies at which `last_seen_ns` was read: see `pay` in the programs.
     pub seen_jiffies: u32,
+    /// What the billed bytes cost, in units of 2⁻²⁰ msat.
+    pub spent: u64,
+    /// CLOCK_BOOTTIME of the last frame that was billed, in ns. It may lag by a jiffy, at most 10 ms.
+    pub last_seen_ns: u64,
+    /// The address that was found last not to be another's: see [`crate::source::Source`].
+    pub source_high: u64,
+    /// Its other half.
+    pub source_low: u64,
+    /// [`crate::source::Source::seal`] of both.
+    pub source_seal: u64,
     /// Billed bytes from the subscriber.
     pub uplink_bytes: u64,
     /// Billed packets from the subscriber, as they are on the wire.
@@ -144,8 +158,23 @@ pub struct Meter {
     pub downlink_bytes: u64,
     /// Billed packets to the subscriber, as they are on the wire.
     pub downlink_packets: u64,
-    /// What the billed bytes cost, in units of 2⁻²⁰ msat.
-    pub spent: u64,
+    /// The `prepaid` at which the kernel last said that the balance ran low or out.
+    pub announced_prepaid: u64,
+    /// What it said then: 0 nothing, 1 low, 2 exhausted.
+    pub announced: u64,
+    /// When all that came from the subscriber would be through at its limit: see
+    /// [`crate::police`], as for the other arrivals.
+    pub uplink_arrival: u64,
+    /// The same of what went to the subscriber.
+    pub downlink_arrival: u64,
+    /// The same of what came from the subscriber free of charge, at the throttled rate.
+    pub uplink_throttled_arrival: u64,
+    /// The same of what went to the subscriber free of charge, at the throttled rate.
+    pub downlink_throttled_arrival: u64,
+    /// Bytes from the subscriber that passed free of charge, throttled. Not among the billed.
+    pub uplink_throttled_bytes: u64,
+    /// Bytes to the subscriber that passed free of charge, throttled. Not among the billed.
+    pub downlink_throttled_bytes: u64,
     /// Frames dropped because the account was closed.
     pub dropped_closed: u64,
     /// Frames dropped because the balance did not cover them.
@@ -154,35 +183,12 @@ pub struct Meter {
     pub dropped_malformed: u64,
     /// Frames dropped because other CPUs kept changing `spent` (see `gate::MAX_CAS_TRIES`).
     pub dropped_contended: u64,
-    /// CLOCK_BOOTTIME of the last frame that was billed, in ns. It may lag by a jiffy, at most 10 ms.
-    pub last_seen_ns: u64,
-    /// The `prepaid` at which the kernel last said that the balance ran low or out.
-    pub announced_prepaid: u64,
-    /// What it said then: 0 nothing, 1 low, 2 exhausted.
-    pub announced: u64,
     /// Frames dropped because they were above the speed limit.
     pub dropped_limited: u64,
-    /// Bytes from the subscriber that passed free of charge, throttled. Not among the billed.
-    pub uplink_throttled_bytes: u64,
-    /// Bytes to the subscriber that passed free of charge, throttled. Not among the billed.
-    pub downlink_throttled_bytes: u64,
-    /// When all that came from the subscriber would be through at its limit: see
-    /// [`crate::police`], as for the three below.
-    pub uplink_arrival: u64,
-    /// The same of what went to the subscriber.
-    pub downlink_arrival: u64,
-    /// The same of what came from the subscriber free of charge, at the throttled rate.
-    pub uplink_throttled_arrival: u64,
-    /// The same of what went to the subscriber free of charge, at the throttled rate.
-    pub downlink_throttled_arrival: u64,
     /// Frames dropped because they came from another device's address.
     pub dropped_spoofed: u64,
-    /// The address that was found last not to be another's: see [`crate::source::Source`].
-    pub source_high: u64,
-    /// Its other half.
-    pub source_low: u64,
-    /// [`crate::source::Source::seal`] of both.
-    pub source_seal: u64,
+    /// Always 0: fills the last cache line.
+    pub zero: u64,
 }
 
 /// What one subscriber has prepaid, and at which prices. Only the agent writes it.
@@ -347,7 +353,8 @@ pub const EVENT_EXHAUSTED: u32 = 3;
 
 const _: () = {
     assert!(size_of::<Mac>() == 8);
-    assert!(size_of::<Meter>() == 192);
+    assert!(size_of::<Meter>() == 200);
+    assert!((48 + size_of::<Mac>() + size_of::<Meter>()).is_multiple_of(64));
     assert!(size_of::<Account>() == 128);
     assert!(size_of::<Stranger>() == 32);
     assert!(size_of::<Tally>() == 32);

@@ -15,6 +15,7 @@
 
 pub mod abi;
 pub mod budget;
+mod extensions;
 pub mod gate;
 pub mod money;
 pub mod packet;

@@ -4,6 +4,7 @@
 //! (RFC 8908 §5, `bytes-remaining`). Ethernet and VLAN headers and the padding of short frames
 //! are not billed. A super-packet of segmentation offload counts as the segments it stands for.
 
+use crate::extensions::{Skipped, is_extension, skip_extensions};
 use crate::quick::Head;
 use crate::segments;
 
@@ -395,70 +396,5 @@ impl Ip {
             Skipped::TOO_DEEP => Err(Unparsed::TooDeep),
             found => Ok(found.header()),
         }
-    }
-}
-
-/// A [`NextHeader`] or an error, in one register: the verifier looks at a function of its own
-/// once more for each call, and can follow only what fits into a register.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Skipped(u64);
-
-impl Skipped {
-    const TRUNCATED: Self = Self(0);
-    const TOO_DEEP: Self = Self(1);
-
-    /// An upper-layer header is never at offset 0 or 1, so this is neither of the errors.
-    #[inline(always)]
-    const fn found(protocol: u8, offset: u32, fragment: bool) -> Self {
-        Self((offset as u64) << 32 | (fragment as u64) << 8 | protocol as u64)
-    }
-
-    #[inline(always)]
-    const fn header(self) -> NextHeader {
-        NextHeader {
-            protocol: self.0 as u8,
-            offset: (self.0 >> 32) as u32,
-            fragment: self.0 & 0x100 != 0,
-        }
-    }
-}
-
-/// Not inlined: few packets need it, and the loop would stand in the program many times.
-#[inline(never)]
-fn skip_extensions<F: Frame>(frame: &F, first: u8, start: u32) -> Skipped {
-    let (mut protocol, mut offset, mut fragment) = (first, start, false);
-    let mut seen = 0;
-    while seen < MAX_EXTENSION_HEADERS {
-        if !is_extension(protocol) {
-            return Skipped::found(protocol, offset, fragment);
-        }
-        let Some([next, length]) = frame.read::<2>(offset) else { return Skipped::TRUNCATED };
-        offset += extension_bytes(protocol, length);
-        fragment |= protocol == ip_protocol::FRAGMENT;
-        protocol = next;
-        seen += 1;
-    }
-    Skipped::TOO_DEEP
-}
-
-#[inline(always)]
-const fn is_extension(protocol: u8) -> bool {
-    matches!(
-        protocol,
-        ip_protocol::HOP_BY_HOP
-            | ip_protocol::ROUTING
-            | ip_protocol::FRAGMENT
-            | ip_protocol::AUTHENTICATION
-            | ip_protocol::DESTINATION
-    )
-}
-
-/// RFC 8200 §4 counts in eights after the first eight, RFC 4302 §2.2 in fours after the first two.
-#[inline(always)]
-const fn extension_bytes(protocol: u8, length: u8) -> u32 {
-    match protocol {
-        ip_protocol::FRAGMENT => 8,
-        ip_protocol::AUTHENTICATION => (length as u32 + 2) * 4,
-        _ => (length as u32 + 1) * 8,
     }
 }

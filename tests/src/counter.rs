@@ -88,8 +88,13 @@ impl Counter {
     /// # Errors
     ///
     /// Fails if `nft` does.
-    pub fn arriving_larger_than(namespace: &Namespace, device: &str, bytes: u32) -> Result<Self> {
-        let rule = format!("meta length > {bytes} counter name seen\n");
+    pub fn arriving_larger_than(
+        namespace: &Namespace,
+        device: &str,
+        protocol: &str,
+        bytes: u32,
+    ) -> Result<Self> {
+        let rule = format!("meta protocol {protocol} meta length > {bytes} counter name seen\n");
         Self::with_rules(namespace, device, "ingress", &rule, 0)
     }
 

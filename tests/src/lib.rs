@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod big_tcp;
 pub mod browser;
 pub mod clock;
 pub mod counter;

@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bitmesh_common::abi::Meter;
 use bitmesh_tests::agent::{Agent, Program, Settings, Tariff};
+use bitmesh_tests::big_tcp::over_ipv4;
 use bitmesh_tests::counter::{Counter, Counts};
 use bitmesh_tests::lab::{ETH, INTERNET, LAN, Lab, SEGMENTS, Subscriber, WAN};
 use bitmesh_tests::mixed::{Way, datagrams, fragments, rare_frames, stream, super_datagrams};
@@ -39,8 +40,8 @@ struct Row {
 /// wire to the subscribers.
 struct AtWan {
     seen: Counts,
-    /// Those of more than [`BIG_BYTES`].
-    big: Counts,
+    /// Those of more than [`BIG_BYTES`], over IPv4 and over IPv6.
+    big: [Counts; 2],
     delivered: Counts,
 }
 
@@ -131,7 +132,8 @@ fn once(row: &Row, program: Program) -> Result<bool> {
         counters.push([one.count_downlink()?, lab.count_arrived(one)?]);
     }
     let at_wan = Counter::arriving(&lab.gateway, WAN, &INTERNET)?;
-    let big = Counter::arriving_larger_than(&lab.gateway, WAN, BIG_BYTES)?;
+    let larger = |family| Counter::arriving_larger_than(&lab.gateway, WAN, family, BIG_BYTES);
+    let big = [larger("ip")?, larger("ip6")?];
     let before = lost(&lab)?;
     let (share, lab_ref) = (u64::from(row.subscribers), &lab);
     std::thread::scope(|threads| {
@@ -158,7 +160,8 @@ fn once(row: &Row, program: Program) -> Result<bool> {
         delivered.packets += down.packets;
         total += down.bytes + up.bytes;
     }
-    (row.tried)(&AtWan { seen: at_wan.read()?, big: big.read()?, delivered })?;
+    let big = [big[0].read()?, big[1].read()?];
+    (row.tried)(&AtWan { seen: at_wan.read()?, big, delivered })?;
     println!("{}: {total} bytes, each of them counted", row.name);
     Ok(true)
 }
@@ -229,6 +232,7 @@ fn big_tcp_is_billed_as_its_segments() -> Result<()> {
         for (namespace, device) in edges_of(lab) {
             let sizes = "gso_max_size 185000 gro_max_size 185000";
             namespace.ip(&format!("link set {device} {sizes}"))?;
+            over_ipv4(namespace, &device, 185_000)?;
         }
         // The kernel takes the header in which it keeps the length for a part of each segment, and
         // finds segments of full size too big to forward (seen with 6.18).
@@ -239,7 +243,8 @@ fn big_tcp_is_billed_as_its_segments() -> Result<()> {
     });
     let big = |at_wan: &AtWan| {
         super_packets(at_wan)?;
-        ensure!(at_wan.big.packets > 0, "no BIG TCP");
+        let [v4, v6] = at_wan.big;
+        ensure!(v4.packets > 0 && v6.packets > 0, "no BIG TCP: {v4:?} over IPv4, {v6:?} over IPv6");
         Ok(())
     };
     is_exact(&Row { tried: big, ..row }, Program::True)

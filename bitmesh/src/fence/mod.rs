@@ -5,6 +5,9 @@
 //! no agent is there to attach them, this chain keeps it closed: it knows the metered interfaces
 //! by index, which a new device does not share. The gate itself never depends on it.
 //!
+//! Every forwarded packet passes it, so it is made to cost little: what goes from one interface that
+//! is known by its index to another passes at the first rule. Names are compared for the rest only.
+//!
 //! It is written with `nft`, in one transaction, rather than by a library: there is none in Rust
 //! that is kept well and needs no C library, any router with nftables has the program, and an
 //! operator reads in the listing what was written.
@@ -13,6 +16,8 @@ mod flow;
 mod nft;
 
 use std::fmt::Write as _;
+
+use crate::netlink::{self, Link};
 
 pub(crate) use self::flow::{FlowTable, flow_tables};
 pub use self::nft::FenceError;
@@ -23,11 +28,16 @@ const TABLE: [&str; 3] = ["table", "inet", "bitmesh"];
 /// Before the filters of others: what they let pass in a flow table was let pass here.
 const PRIORITY: i32 = -10;
 
+/// Interfaces that are known by their index, at most. The packets of others take the longer way.
+const MAX_CLEARED: usize = 64;
+
 /// The chain, as the agent left it.
 #[derive(Debug)]
 pub(crate) struct Fence {
     interfaces: Vec<String>,
     metered: Vec<u32>,
+    /// Other interfaces, by index, that are none of the LAN: to the internet, in most cases.
+    others: Vec<u32>,
     /// How `nft` lists what was written: by its own version, so that only changes differ.
     listed: String,
 }
@@ -39,7 +49,8 @@ impl Fence {
     ///
     /// Fails without `nft`, nftables in the kernel, or the right to administer networks.
     pub(crate) fn raise(interfaces: Vec<String>, metered: Vec<u32>) -> Result<Self, FenceError> {
-        let mut fence = Self { interfaces, metered, listed: String::new() };
+        let others = others(&interfaces);
+        let mut fence = Self { interfaces, metered, others, listed: String::new() };
         fence.write()?;
         Ok(fence)
     }
@@ -50,11 +61,15 @@ impl Fence {
     ///
     /// As [`Self::raise`]; the fence then stays as it was.
     pub(crate) fn admit(&mut self, metered: Vec<u32>) -> Result<(), FenceError> {
-        if metered == self.metered {
+        let others = others(&self.interfaces);
+        if metered == self.metered && others == self.others {
             return Ok(());
         }
-        let before = std::mem::replace(&mut self.metered, metered);
-        self.write().inspect_err(|_| self.metered = before)
+        let before = (
+            std::mem::replace(&mut self.metered, metered),
+            std::mem::replace(&mut self.others, others),
+        );
+        self.write().inspect_err(|_| (self.metered, self.others) = before)
     }
 
     /// Puts it back if somebody has removed or changed it. `true` if so.
@@ -73,7 +88,7 @@ impl Fence {
     }
 
     fn write(&mut self) -> Result<(), FenceError> {
-        nft::load(&rules(&self.interfaces, &self.metered))?;
+        nft::load(&rules(&self.interfaces, &self.metered, &self.others))?;
         self.listed = listing()?.unwrap_or_default();
         Ok(())
     }
@@ -115,22 +130,43 @@ fn rules_of(interface: &str) -> [String; 2] {
     ["iif", "oif"].map(|end| format!("{end}name \"{interface}\" {end} != @metered"))
 }
 
-fn rules(interfaces: &[String], metered: &[u32]) -> String {
+/// The interfaces that are none of these; none if the kernel does not tell: then all take the longer
+/// way.
+fn others(interfaces: &[String]) -> Vec<u32> {
+    let links = netlink::links().unwrap_or_else(|error| {
+        tracing::debug!(%error, "the fence knows no interfaces by index");
+        Vec::new()
+    });
+    // What is forwarded by a bridge's port is the bridge's.
+    let is_other = |link: &&Link| link.controller.is_none() && !interfaces.contains(&link.name);
+    let mut others: Vec<u32> = links.iter().filter(is_other).map(|link| link.ifindex).collect();
+    others.sort_unstable();
+    others
+}
+
+fn rules(interfaces: &[String], metered: &[u32], others: &[u32]) -> String {
     let table = TABLE.join(" ");
+    let cleared: Vec<u32> = metered.iter().chain(others).copied().take(MAX_CLEARED).collect();
     // Deleting what is not there would fail: the first line makes sure that it is.
-    let mut text = format!("{table} {{ }}\ndelete {table}\n{table} {{\nset metered {{\n");
-    text += "type iface_index\n";
-    if !metered.is_empty() {
-        let list = metered.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-        // Writing to a string can't fail.
-        let _ = writeln!(text, "elements = {{ {list} }}");
-    }
-    let _ = writeln!(text, "}}\nchain forward {{");
+    let mut text = format!("{table} {{ }}\ndelete {table}\n{table} {{\n");
+    text += &set("metered", "", metered);
+    // With a size, the kernel takes the set whose look-up is shortest.
+    text += &set("cleared", &format!("size {MAX_CLEARED}\n"), &cleared);
+    text += "chain forward {\n";
+    // Writing to a string can't fail.
     let _ = writeln!(text, "type filter hook forward priority {PRIORITY}; policy accept;");
+    text += "iif @cleared oif @cleared accept\n";
     for rule in interfaces.iter().flat_map(|interface| rules_of(interface)) {
         let _ = writeln!(text, "{rule} counter drop");
     }
     text + "}\n}\n"
+}
+
+fn set(name: &str, more: &str, interfaces: &[u32]) -> String {
+    let list = interfaces.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let elements =
+        if list.is_empty() { String::new() } else { format!("elements = {{ {list} }}\n") };
+    format!("set {name} {{\ntype iface_index\n{more}{elements}}}\n")
 }
 
 #[cfg(test)]
@@ -139,8 +175,9 @@ mod tests {
 
     #[test]
     fn every_interface_is_closed_both_ways_but_for_the_metered_ones() {
-        let text = rules(&["lan0".to_owned(), "wlan0".to_owned()], &[7, 12]);
+        let text = rules(&["lan0".to_owned(), "wlan0".to_owned()], &[7, 12], &[1, 3]);
         assert!(text.contains("elements = { 7, 12 }"), "{text}");
+        assert!(text.contains("elements = { 7, 12, 1, 3 }"), "{text}");
         for rule in [
             "iifname \"lan0\" iif != @metered counter drop",
             "oifname \"lan0\" oif != @metered counter drop",
@@ -149,6 +186,6 @@ mod tests {
         ] {
             assert!(text.contains(rule), "{rule}: {text}");
         }
-        assert!(!rules(&["lan0".to_owned()], &[]).contains("elements"));
+        assert!(!rules(&["lan0".to_owned()], &[], &[]).contains("elements"));
     }
 }

@@ -62,7 +62,7 @@ fn set_up() -> Result<()> {
 
 fn measure() -> Result<()> {
     let gate = fs::read(GATE).context(GATE)?;
-    let empty = nothing(&fs::read(EMPTY).context(EMPTY)?)?;
+    let empty = empty_program(&fs::read(EMPTY).context(EMPTY)?, RUNS)?;
     println!("ns empty {empty}");
     for Paid { feature, sent, account } in packets() {
         let mut gate = KernelGate::load(&gate);
@@ -82,11 +82,25 @@ fn measure() -> Result<()> {
             println!("ns {way}{feature} {}", took.saturating_sub(empty));
         }
     }
+    redirected(&gate)
+}
+
+/// What leading a stranger's connection to the portal takes: its first packet, and one that goes on.
+/// One run each, since a packet that is led there goes elsewhere the second time.
+fn redirected(gate: &[u8]) -> Result<()> {
+    let empty = empty_program(&fs::read(EMPTY).context(EMPTY)?, 1)?;
+    let gate = KernelGate::load(gate);
+    let sent = Sent::plain(V4::new(INTERNET_V4, 6).frame(&tcp(80, TCP_WORDS, 0)));
+    for feature in ["_redirected_first", "_redirected"] {
+        let (said, took) = gate.run(Direction::Uplink, &sent, 1, 1);
+        ensure!(said == Said::Pass, "uplink{feature}: {said:?}");
+        println!("ns uplink{feature} {}", took.as_nanos().saturating_sub(empty));
+    }
     Ok(())
 }
 
 /// What a run of an empty program takes, in ns.
-fn nothing(object: &[u8]) -> Result<u128> {
+fn empty_program(object: &[u8], runs: u32) -> Result<u128> {
     let mut object = Ebpf::load(object)?;
     let program: &mut SchedClassifier =
         object.program_mut("empty").context("no program")?.try_into()?;
@@ -94,7 +108,7 @@ fn nothing(object: &[u8]) -> Result<u128> {
     let frame = plain_v4();
     least(|| {
         let options =
-            TestRunOptions { data_in: Some(&frame), repeat: RUNS, ..TestRunOptions::new() };
+            TestRunOptions { data_in: Some(&frame), repeat: runs, ..TestRunOptions::new() };
         Ok(program.test_run(options)?.duration.as_nanos())
     })
 }

@@ -33,6 +33,9 @@ pub(super) enum Kind {
     /// nftables rules for each client, as captive portals make them: uplink is marked by MAC and IP
     /// address, downlink accepted by IP address, each with a counter.
     NftRules,
+    /// Nobody counts, and nftables leads plain HTTP to a port of the router: the other way to a
+    /// portal. It takes connection tracking, of every packet.
+    NftRedirect,
     /// BitMesh, as its agent sets it up.
     BitMesh,
 }
@@ -62,6 +65,7 @@ impl Contender {
             Kind::Open => "no_metering".to_owned(),
             Kind::NftSet => format!("nft_set_{clients}"),
             Kind::NftRules => format!("nft_rules_{clients}"),
+            Kind::NftRedirect => format!("nft_redirect_{clients}"),
             Kind::BitMesh => format!("bitmesh_{clients}"),
         };
         eprintln!("setting up {name}");
@@ -72,6 +76,7 @@ impl Contender {
             Kind::Open => {}
             Kind::NftSet => load(&lab, &set(clients))?,
             Kind::NftRules => load(&lab, &rules(clients))?,
+            Kind::NftRedirect => load(&lab, &redirect())?,
             Kind::BitMesh => agent = Some(sell(&lab, clients)?),
         }
         let contender = Self { kind, name, clients, agent, lab };
@@ -151,6 +156,17 @@ fn rules(clients: u16) -> String {
            chain postrouting {{
              type filter hook postrouting priority mangle; policy accept;
              oifname {LAN} jump incoming
+           }}
+         }}"
+    )
+}
+
+fn redirect() -> String {
+    format!(
+        "table ip portal {{
+           chain prerouting {{
+             type nat hook prerouting priority dstnat; policy accept;
+             iifname {LAN} tcp dport 80 redirect to :8080
            }}
          }}"
     )

@@ -19,10 +19,11 @@ use crate::kernel::{KernelGate, Said};
 use crate::objects::BITMESH;
 
 /// The contenders, and the clients of each.
-const CONTENDERS: [(Kind, u16); 6] = [
+const CONTENDERS: [(Kind, u16); 7] = [
     (Kind::Open, 250),
     (Kind::NftSet, 1_000),
     (Kind::NftRules, 250),
+    (Kind::NftRedirect, 250),
     (Kind::BitMesh, 1),
     (Kind::BitMesh, 250),
     (Kind::BitMesh, 16_000),
@@ -167,6 +168,7 @@ fn ratios(turns: &Turns, report: &mut Report) -> Result<()> {
             ("small_packets_ratio", "bitmesh_250", "no_metering"),
             ("small_packets_vs_nft_set", "bitmesh_250", "nft_set_1000"),
             ("small_packets_vs_nft_rules", "bitmesh_250", "nft_rules_250"),
+            ("small_packets_vs_nft_redirect", "bitmesh_250", "nft_redirect_250"),
             ("accounts_16000_vs_1", "bitmesh_16000", "bitmesh_1"),
         ] {
             report.add(&format!("{name}{suffix}"), ratio(&of(metered), &of(to)), "ratio")?;
