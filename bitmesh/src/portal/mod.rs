@@ -49,7 +49,7 @@ pub const MAX_REQUESTS_PER_SECOND: u32 = 25;
 /// Requests of one station at once, after a pause.
 pub const MAX_BURST: u32 = 50;
 
-/// Requests of all stations a second, on average.
+/// Requests of all stations a second, on average. Updates that count are not among them.
 pub const MAX_REQUESTS_PER_SECOND_IN_ALL: u32 = 1_000;
 
 /// Requests of all stations at once, after a pause.

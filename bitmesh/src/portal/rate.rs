@@ -79,6 +79,16 @@ impl Rates {
         of.entry(mac).or_insert_with(|| Bucket::full(STATION, now)).take(STATION, now)?;
         all.get_or_insert_with(|| Bucket::full(ALL, now)).take(ALL, now)
     }
+
+    /// A request that brought money takes nothing from the others: what it took of the rate of all
+    /// comes back. Its station's own rate holds all the same.
+    pub(super) fn has_paid(&self) {
+        let now = Instant::now();
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(all) = &mut buckets.all {
+            *all = Bucket { tokens: all.tokens + 1.0, ..*all }.filled(ALL, now);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -126,5 +136,18 @@ mod tests {
         assert_eq!(let_in, (MAX_BURST_IN_ALL - MAX_BURST) as usize);
         advance(Duration::from_secs(1)).await;
         assert!(rates.take(mac(1)).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_pays_is_held_back_by_its_own_rate_alone() {
+        let rates = Rates::default();
+        let pays = |n| rates.take(mac(n)).map(|()| rates.has_paid()).is_ok();
+        let stations = 0..2 * MAX_BURST_IN_ALL as usize / MAX_BURST as usize;
+        let paid = stations.flat_map(|n| [n; 2 * MAX_BURST as usize]).filter(|n| pays(*n)).count();
+        assert_eq!(paid, 2 * MAX_BURST_IN_ALL as usize);
+        // And it is as if nobody had asked for anything.
+        let others = 1_000..1_001 + MAX_BURST_IN_ALL as usize;
+        let let_in = others.filter(|n| rates.take(mac(*n)).is_ok()).count();
+        assert_eq!(let_in, MAX_BURST_IN_ALL as usize);
     }
 }

@@ -109,7 +109,9 @@ async fn update(
     Given(body): Small<UpdateBody>,
 ) -> Answer {
     let channel = channel_of(&id)?;
-    tell(&caller, Question::Update { channel, body }).await
+    let accepted = tell(&caller, Question::Update { channel, body }).await?;
+    caller.hall.rates.has_paid();
+    Ok(accepted)
 }
 
 async fn challenge(State(caller): State<Caller>, Path(id): Path<String>) -> Answer {

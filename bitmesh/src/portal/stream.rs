@@ -83,7 +83,10 @@ async fn take_update(
         .map_err(|error| Problem::malformed(&format!("the message can't be read: {error}")))?;
     match caller.ask(Question::Update { channel, body }).await? {
         Told::Channel(answer) => match *answer {
-            ChannelAnswer::Accepted(accepted) => Ok(StreamMessage::Accepted(accepted)),
+            ChannelAnswer::Accepted(accepted) => {
+                caller.hall.rates.has_paid();
+                Ok(StreamMessage::Accepted(accepted))
+            }
             _ => Err(Problem::no_answer()),
         },
         _ => Err(Problem::no_answer()),
