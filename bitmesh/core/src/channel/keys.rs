@@ -5,10 +5,12 @@
 //! payee, and 4 signs offers. A machine can be payer and payee under one seed.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use bitcoin::Network;
-use bitcoin::bip32::{ChildNumber, Xpriv};
+use bitcoin::bip32::{self, ChildNumber, Xpriv};
 use bitcoin::hex::{DisplayHex, FromHex};
+use bitcoin::secp256k1::{All, Secp256k1};
 use secp256k1::{Keypair, SecretKey, schnorr};
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +101,13 @@ impl TryFrom<String> for PublicKey {
 }
 
 /// The secret from which all keys of one machine come. Whoever has it has the money.
-pub struct Seed([u8; 32]);
+pub struct Seed {
+    entropy: [u8; 32],
+    /// Blinded by the seed. To make one takes as long as to derive a key.
+    curve: Secp256k1<All>,
+    /// `m/16973'/coin'`, which every key has above it.
+    parents: [OnceLock<Xpriv>; 2],
+}
 
 impl fmt::Debug for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,7 +119,10 @@ impl Seed {
     /// Takes 32 bytes that the caller drew from the system's source of randomness.
     #[must_use]
     pub fn new(entropy: [u8; 32]) -> Self {
-        Self(entropy)
+        // `gen_new` takes no randomness; blinding comes from the seed instead.
+        let mut curve = Secp256k1::gen_new();
+        curve.seeded_randomize(&entropy);
+        Self { entropy, curve, parents: [const { OnceLock::new() }; 2] }
     }
 
     /// C of the payer or R of the payee for channel number `index`. Never use an index twice.
@@ -160,21 +171,30 @@ impl Seed {
     }
 
     fn derive(&self, network: Network, index: u32, usage: u32) -> Result<Keypair, KeyError> {
-        let coin = u32::from(network != Network::Bitcoin);
-        let mut path = [ChildNumber::Hardened { index: 0 }; 4];
-        for (step, number) in path.iter_mut().zip([PURPOSE, coin, index, usage]) {
-            *step = ChildNumber::from_hardened_idx(number).map_err(|_| KeyError::Index(index))?;
-        }
-        // `gen_new` takes no randomness; blinding comes from the seed instead.
-        let mut secp = bitcoin::secp256k1::Secp256k1::<bitcoin::secp256k1::All>::gen_new();
-        secp.seeded_randomize(&self.0);
-        let leaf = Xpriv::new_master(network, &self.0)
-            .and_then(|master| master.derive_priv(&secp, &path))
-            .map_err(|_| KeyError::Derivation)?;
+        let path = hardened([index, usage]).map_err(|_| KeyError::Index(index))?;
+        let leaf = self.parent(network)?.derive_priv(&self.curve, &path);
+        let leaf = leaf.map_err(|_| KeyError::Derivation)?;
         let secret = SecretKey::from_secret_bytes(leaf.private_key.secret_bytes())
             .map_err(|_| KeyError::Derivation)?;
         Ok(Keypair::from_secret_key(&secret))
     }
+
+    fn parent(&self, network: Network) -> Result<Xpriv, KeyError> {
+        let coin = u32::from(network != Network::Bitcoin);
+        let [main, others] = &self.parents;
+        let known = if coin == 0 { main } else { others };
+        if let Some(parent) = known.get() {
+            return Ok(*parent);
+        }
+        let parent = Xpriv::new_master(network, &self.entropy)
+            .and_then(|master| master.derive_priv(&self.curve, &hardened([PURPOSE, coin])?));
+        let parent = parent.map_err(|_| KeyError::Derivation)?;
+        Ok(*known.get_or_init(|| parent))
+    }
+}
+
+fn hardened([first, second]: [u32; 2]) -> Result<[ChildNumber; 2], bip32::Error> {
+    Ok([ChildNumber::from_hardened_idx(first)?, ChildNumber::from_hardened_idx(second)?])
 }
 
 /// C or R: signs transactions that this side built, and nothing else. Its signing functions are
