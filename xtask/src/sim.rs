@@ -5,8 +5,11 @@ use anyhow::Result;
 use crate::process::run;
 use crate::workspace::Workspace;
 
-/// Seeds of an ordinary run.
-const SEEDS: u64 = 2_000;
+/// Seeds of an ordinary run, here and in the tests.
+pub(crate) const SEEDS: u64 = 2_000;
+
+/// Tells the simulations how many seeds to run.
+pub(crate) const HOW_MANY: &str = "BITMESH_SEEDS";
 
 /// Seeds of the soak: each opens more than six channels.
 const SOAK_SEEDS: u64 = 20_000;
@@ -35,7 +38,7 @@ pub(crate) fn run_args(workspace: &Workspace, args: &Args) -> Result<()> {
         let mut cargo = workspace.cargo();
         cargo.args(["test", "--quiet", "--release", "--package", "bitmesh-core", "--test", test]);
         cargo.args(["--", "--exact", name, "--nocapture"]);
-        cargo.env("BITMESH_SEEDS", args.seeds.to_string());
+        cargo.env(HOW_MANY, args.seeds.to_string());
         run(cargo.env("BITMESH_FIRST_SEED", args.first.to_string()))?;
     }
     Ok(())

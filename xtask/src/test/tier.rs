@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::{Outcome, watch};
 use crate::workspace::Workspace;
-use crate::{bitcoind, machine, portal, process, tidy, vm};
+use crate::{bitcoind, machine, portal, process, sim, tidy, vm};
 
 /// A kind of test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -114,6 +114,9 @@ impl Tier {
             Self::Sim => {
                 let mut cargo = cargo_test(workspace, scale);
                 cargo.args(["--package", "bitmesh-core", "--test", "*"]);
+                if std::env::var_os(sim::HOW_MANY).is_none() {
+                    cargo.env(sim::HOW_MANY, sim::SEEDS.to_string());
+                }
                 // The build takes longer than a fraction of the steps.
                 count(cargo.args((scale == Scale::Soak).then_some("--release")), scale)
             }

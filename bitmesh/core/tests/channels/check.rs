@@ -27,10 +27,20 @@ pub fn charges(state: &ChannelState) -> Amount {
 }
 
 impl World {
-    pub fn check(&mut self) -> Result<(), Violation> {
+    pub fn check(&self) -> Result<(), Violation> {
+        self.check_disk_and_kernel()?;
+        self.check_all_books()
+    }
+
+    /// After each change of what is on disk or in the kernel: whatever the agent believes.
+    pub fn check_disk_and_kernel(&self) -> Result<(), Violation> {
         self.check_kernel()?;
         self.check_promises()?;
-        self.check_one_channel()?;
+        self.check_one_channel()
+    }
+
+    /// After each input of the agent.
+    pub fn check_all_books(&self) -> Result<(), Violation> {
         let Some(gateway) = &self.gateway else { return Ok(()) };
         for account in gateway.accounts() {
             self.check_books(&account)?;
@@ -39,8 +49,11 @@ impl World {
     }
 
     pub fn credit(&self, id: ChannelId) -> MilliSat {
-        let state = &self.store.channels[&id];
-        self.store.updates.get(&id).map_or(MilliSat(0), |update| state.credit(update))
+        self.credit_of(&self.store.channels[&id])
+    }
+
+    fn credit_of(&self, state: &ChannelState) -> MilliSat {
+        self.store.updates.get(&state.id).map_or(MilliSat(0), |update| state.credit(update))
     }
 
     fn channels_of(&self, mac: Mac) -> impl Iterator<Item = &ChannelState> {
@@ -51,7 +64,7 @@ impl World {
     fn usable(&self, mac: Mac) -> Units {
         let others = self.store.credited(mac, None).units();
         self.channels_of(mac).fold(others, |sum, state| {
-            let credit = self.credit(state.id);
+            let credit = self.credit_of(state);
             let of_this = match (state.frozen, state.end) {
                 (None, _) => credit.units(),
                 (Some(frozen), Some(end)) if end.buried && end.kind != SpendKind::Other => {
@@ -126,7 +139,7 @@ impl World {
         let closed = self.channels_of(mac).filter(|state| state.frozen.is_some()).count();
         let most = 2 + 1_001 * u64::try_from(closed).unwrap();
         hold!(account.rounding.0 <= most, "too much is rounded in {account:?}");
-        let updates: u64 = self.channels_of(mac).map(|state| self.credit(state.id).0).sum();
+        let updates: u64 = self.channels_of(mac).map(|state| self.credit_of(state).0).sum();
         let shown = account.credits.channel.0;
         hold!(shown <= updates, "{account:?} shows more than {updates} msat of updates");
         hold!(shown == updates || !self.store.is_idle(), "{account:?} misses some of {updates}");

@@ -220,7 +220,7 @@ impl World {
         if let Some(gateway) = &mut self.gateway {
             gateway.handle_input(at, input);
         }
-        self.check()
+        self.check_all_books()
     }
 
     pub fn fact(&mut self, fact: ChannelInput) -> Result<(), Violation> {
@@ -321,7 +321,7 @@ impl World {
             }
             Command::Channel(command) => return self.chain_command(command),
         };
-        self.check()?;
+        self.check_disk_and_kernel()?;
         if self.dies() { Ok(()) } else { self.tell_of(self.now, input) }
     }
 
@@ -466,6 +466,7 @@ impl World {
         for _ in 0..1_000 {
             self.obey()?;
             if let Some((batch, durable)) = self.store.done(self.now) {
+                self.check_disk_and_kernel()?;
                 match durable {
                     true if self.fault == Some(Fault::EarlyAck) => {}
                     true => self.tell(Input::Persisted(batch))?,
