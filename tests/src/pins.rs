@@ -52,6 +52,16 @@ impl Pins {
         Ok(self.accounts.get(&self.meter(of)?.slot, 0)?)
     }
 
+    /// What the station with this MAC address has prepaid.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it has no meter.
+    pub fn account_of(&self, mac: [u8; 6]) -> Result<Account> {
+        let meter = self.meters.get(&Mac::new(mac), 0).context("the station has no meter")?;
+        Ok(self.accounts.get(&meter.slot, 0)?)
+    }
+
     /// How many stations without a meter are remembered.
     #[must_use]
     pub fn strangers(&self) -> usize {

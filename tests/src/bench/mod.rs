@@ -10,6 +10,7 @@ mod bpf;
 mod contender;
 mod data_plane;
 mod flood;
+mod payments;
 mod program;
 mod report;
 mod statistics;
@@ -17,6 +18,7 @@ mod streams;
 mod turns;
 
 pub use self::data_plane::{Options, data_plane};
+pub use self::payments::{Options as PaymentOptions, payments};
 pub use self::report::Report;
 
 /// An invalid run is repeated until so many were tried.

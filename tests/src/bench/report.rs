@@ -53,6 +53,11 @@ impl Report {
         self.notes.push(note.into());
     }
 
+    /// What was measured under this name.
+    pub(super) fn value(&self, name: &str) -> Option<f64> {
+        self.rows.iter().find(|(row, _)| row.name == name).map(|(row, _)| row.value)
+    }
+
     /// For programs: spreads are rows of their own.
     #[must_use]
     pub(super) fn rows(&self) -> Vec<Row> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bitmesh_tests::bench::{Options, data_plane};
+use bitmesh_tests::bench::{Options, PaymentOptions, data_plane, payments};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -24,11 +24,30 @@ enum Bench {
         #[arg(long)]
         json: PathBuf,
     },
+    /// Durable updates, and keysend beside them.
+    Payments {
+        /// Fewer turns and channels, for a first impression.
+        #[arg(long)]
+        quick: bool,
+        /// Where the JSON goes.
+        #[arg(long)]
+        json: PathBuf,
+        /// The program of `tests/keysend`.
+        #[arg(long)]
+        keysend: PathBuf,
+    },
 }
 
 fn main() -> Result<()> {
-    let Bench::DataPlane { quick, json } = Args::parse().bench;
-    let report = data_plane(if quick { Options::QUICK } else { Options::FULL })?;
+    let (report, json) = match Args::parse().bench {
+        Bench::DataPlane { quick, json } => {
+            (data_plane(if quick { Options::QUICK } else { Options::FULL })?, json)
+        }
+        Bench::Payments { quick, json, keysend } => {
+            let options = if quick { PaymentOptions::QUICK } else { PaymentOptions::FULL };
+            (payments(options, &keysend)?, json)
+        }
+    };
     report.print();
     report.write(&json)
 }

@@ -11,9 +11,11 @@ use crate::lab::Lab;
 use crate::regtest::Regtest;
 use crate::wait::until;
 
-/// The terms, but for the address.
-const TERMS: &str = "min_capacity_sat = 20000\nmax_capacity_sat = 1000000\n\
-                     lock_blocks = 60\nmargin_blocks = 36\n";
+/// The terms, but for the address and how long a channel lives.
+const TERMS: &str = "min_capacity_sat = 20000\nmax_capacity_sat = 1000000\nmargin_blocks = 36\n";
+
+/// How long a channel lives, in blocks: its last call comes soon.
+const LOCK_BLOCKS: u32 = 60;
 
 /// What a double-spend pays above the first.
 const MORE_FEE: Amount = Amount::from_sat(50_000);
@@ -53,7 +55,18 @@ impl Market {
     ///
     /// Fails without root, and without a node.
     pub fn with_tables(count: u8, tables: &str) -> Result<Self> {
-        Self::paid_at(count, tables, |_, payout| Ok(format!("payout_address = \"{payout}\"")))
+        let terms = format!("lock_blocks = {LOCK_BLOCKS}\n{TERMS}\n{tables}");
+        Self::paid_at(count, &terms, |_, payout| Ok(format!("payout_address = \"{payout}\"")))
+    }
+
+    /// The same with one subscriber, and channels that live for so many blocks.
+    ///
+    /// # Errors
+    ///
+    /// Fails without root, and without a node.
+    pub fn with_long_channels(lock_blocks: u32) -> Result<Self> {
+        let terms = format!("lock_blocks = {lock_blocks}\n{TERMS}");
+        Self::paid_at(1, &terms, |_, payout| Ok(format!("payout_address = \"{payout}\"")))
     }
 
     /// The same, with a new output of the node's wallet for each channel.
@@ -62,14 +75,15 @@ impl Market {
     ///
     /// Fails without root, and without a node.
     pub fn with_descriptor(count: u8) -> Result<Self> {
-        Self::paid_at(count, "", |node, _| {
+        let terms = format!("lock_blocks = {LOCK_BLOCKS}\n{TERMS}");
+        Self::paid_at(count, &terms, |node, _| {
             Ok(format!("payout_descriptor = {:?}", descriptor(node)?))
         })
     }
 
     fn paid_at(
         count: u8,
-        tables: &str,
+        terms: &str,
         payout_line: impl FnOnce(&Regtest, &Address) -> Result<String> + Send,
     ) -> Result<Self> {
         let lab = Lab::with_subscribers(count)?;
@@ -79,7 +93,7 @@ impl Market {
         let payout_line = lab.gateway.enter(|| payout_line(&node, &payout))?;
         let chain = format!(
             "[chain]\nkind = \"bitcoind\"\nurl = {:?}\nnetwork = \"regtest\"\ncookie_file = {:?}\n\n\
-             [channels]\n{payout_line}\n{TERMS}\n{tables}",
+             [channels]\n{payout_line}\n{terms}",
             node.url(),
             node.cookie(),
         );
