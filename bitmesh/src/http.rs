@@ -1,7 +1,8 @@
 //! HTTP/1.1 as a client: one question, one answer, bounded in time and size. Blocks.
 //!
 //! For a gateway on the LAN and a node beside the agent: no TLS, no redirects, no proxies, a
-//! connection for each question.
+//! connection for each question. Who keeps a connection takes its parts: [`Url`], [`connect`],
+//! [`client`] and [`read`].
 
 use std::fmt;
 use std::io;
@@ -9,10 +10,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
-use hyper::{Method, Request};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::runtime;
@@ -73,7 +74,7 @@ impl Authority {
     }
 
     /// What the other side is told: a zone means something on this side alone (RFC 6874, 3).
-    fn header(&self) -> String {
+    pub(crate) fn header(&self) -> String {
         let host = self.host.split('%').next().unwrap_or_default().to_owned();
         Self { host, port: self.port }.to_string()
     }
@@ -119,13 +120,29 @@ impl FromStr for Url {
     type Err = NoAuthority;
 
     fn from_str(text: &str) -> Result<Self, NoAuthority> {
-        let rest = text.strip_prefix("http://").ok_or(NoAuthority)?;
+        Self::after_scheme(text.strip_prefix("http://").ok_or(NoAuthority)?, 80)
+    }
+}
+
+impl Url {
+    /// Reads what follows the scheme; `port` is for one that names none.
+    pub(crate) fn after_scheme(rest: &str, port: u16) -> Result<Self, NoAuthority> {
         let end = rest.find('/').unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(NoAuthority);
         }
-        Ok(Self { authority: Authority::parse(authority, 80)?, path: path.to_owned() })
+        Ok(Self { authority: Authority::parse(authority, port)?, path: path.to_owned() })
+    }
+
+    /// Who is asked.
+    pub(crate) const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The path, which begins with `/`, if there is one.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 }
 
@@ -171,23 +188,12 @@ impl<'a> Ask<'a> {
 
     async fn exchange(self) -> Result<Answer, NoAnswer> {
         let io = TokioIo::new(connect(self.authority).await?);
-        let (mut sender, connection) = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .handshake(io)
-            .await?;
+        let (mut sender, connection) = client().handshake(io).await?;
         // It ends with the runtime.
         drop(tokio::spawn(connection));
         let max_bytes = self.max_bytes;
         let answer = sender.send_request(self.request()?).await?;
-        let status = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), max_bytes).collect().await;
-        let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
-            Ok(error) => NoAnswer::from(*error),
-            Err(error) if error.is::<LengthLimitError>() => NoAnswer::Long,
-            Err(error) => NoAnswer::Nonsense(error.to_string()),
-        })?;
-        Ok(Answer { status, body: body.to_bytes() })
+        read(answer, max_bytes).await
     }
 
     fn request(self) -> Result<Request<Full<Bytes>>, NoAnswer> {
@@ -252,8 +258,27 @@ impl From<hyper::Error> for NoAnswer {
     }
 }
 
+/// The client's side of a connection, with the limits on what comes.
+pub(crate) fn client() -> http1::Builder {
+    let mut client = http1::Builder::new();
+    client.max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD_BYTES);
+    client
+}
+
+/// Reads the whole of an answer.
+pub(crate) async fn read(answer: Response<Incoming>, max_bytes: usize) -> Result<Answer, NoAnswer> {
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), max_bytes).collect().await;
+    let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
+        Ok(error) => NoAnswer::from(*error),
+        Err(error) if error.is::<LengthLimitError>() => NoAnswer::Long,
+        Err(error) => NoAnswer::Nonsense(error.to_string()),
+    })?;
+    Ok(Answer { status, body: body.to_bytes() })
+}
+
 /// The first address that answers.
-async fn connect(to: &Authority) -> io::Result<TcpStream> {
+pub(crate) async fn connect(to: &Authority) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
     for address in lookup_host((to.host.as_str(), to.port)).await?.take(MAX_ADDRESSES) {
         match TcpStream::connect(address).await {

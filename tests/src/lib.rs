@@ -7,6 +7,7 @@ pub mod browser;
 pub mod clock;
 pub mod counter;
 pub mod demo;
+pub mod esplora;
 pub mod frames;
 pub mod kernel;
 pub mod lab;

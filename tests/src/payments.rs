@@ -8,4 +8,4 @@ mod market;
 pub use self::confirmed::Expected;
 pub use self::customer::{Customer, Sent};
 pub use self::door::{Answer, HOST, get, post, post_text, raw, raw_at, send};
-pub use self::market::{Market, paid, spender};
+pub use self::market::{Market, native_address, paid, spender};

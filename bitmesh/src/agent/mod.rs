@@ -26,7 +26,6 @@ use self::chain::{ChainWorker, MAX_UNREAD_NEWS};
 use self::event_loop::{EventLoop, Heard};
 use self::guard::Guard;
 use crate::chain::Cursor;
-use crate::chain::doctor::examine;
 use crate::config::{Chain, Config, DEFAULT_SOCKET, Hook, Lan, Payments, PortalTls};
 use crate::control::{self, MAX_CONNECTIONS, Server};
 use crate::doctor::{Check, Verdict};
@@ -105,8 +104,8 @@ pub fn teardown(config: &Config, object: &'static [u8]) -> Result<Vec<String>, A
 
 /// Looks at the node of a configuration, and says what is wrong with it and how to mend it.
 pub(crate) fn examine_chain(config: &Chain) -> Vec<Check> {
-    match chain::source(config) {
-        Ok(mut source) => examine(&mut source, config.network),
+    match chain::look_at(config) {
+        Ok(checks) => checks,
         Err(error) => vec![Check {
             check: "bitcoin node".to_owned(),
             verdict: Verdict::Problem,

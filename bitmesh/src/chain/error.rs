@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use bitcoin::Network;
 
+/// Bytes of a server's own words that are passed on, at most.
+const MAX_REASON_BYTES: usize = 512;
+
 /// Why a chain source has no answer. Each text is one line with what is wrong and its cure.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
@@ -40,6 +43,32 @@ pub enum ChainError {
     /// It has more to do than it takes (HTTP 503).
     #[error("the bitcoin node is overloaded: ask it less, or raise its -rpcworkqueue")]
     Busy,
+    /// It asks for fewer questions (HTTP 429).
+    #[error(
+        "the server at {url} answers no more questions for now (HTTP 429): it is asked again later, or use one of your own"
+    )]
+    Crowded {
+        /// Where it is.
+        url: String,
+    },
+    /// It can't answer for now: it says so, or who stands before it does.
+    #[error("the server at {url} can't answer for now (HTTP {status}): see its log")]
+    Unwell {
+        /// Where it is.
+        url: String,
+        /// What it answers (RFC 9110, 15).
+        status: u16,
+    },
+    /// It has a part of the chain that is known.
+    #[error(
+        "the bitcoin node is behind, at block {height} of {known} that are known: wait until it has caught up, or ask another"
+    )]
+    Behind {
+        /// The height of its newest block.
+        height: u32,
+        /// The height that was read before.
+        known: u32,
+    },
     /// The cookie can't be read.
     #[error("cannot read the node's cookie {} ({error}): start the node, or mend the path", .path.display())]
     Cookie {
@@ -150,6 +179,12 @@ pub enum ChainError {
     /// The address can't be used.
     #[error("{0} is no address of a node: write http://HOST:PORT, and the password elsewhere")]
     Address(&'static str),
+    /// The address of an Esplora server can't be used.
+    #[error("this is no address of an Esplora server: write https://HOST/PATH or http://HOST:PORT")]
+    Esplora,
+    /// There is nobody whose word on certificates is taken.
+    #[error("no certificate authority is known ({0}): install ca-certificates, or give `ca_file`")]
+    NoAuthorities(String),
 }
 
 impl ChainError {
@@ -163,6 +198,9 @@ impl ChainError {
                 | Self::WarmingUp(_)
                 | Self::Syncing { .. }
                 | Self::Busy
+                | Self::Crowded { .. }
+                | Self::Unwell { .. }
+                | Self::Behind { .. }
                 // A node that is down has no cookie.
                 | Self::Cookie { .. }
                 | Self::Unauthorized
@@ -170,4 +208,21 @@ impl ChainError {
                 | Self::FewPeers { .. }
         )
     }
+}
+
+/// Words of a server, made safe for a line of a log.
+pub(super) fn one_line(text: &str) -> String {
+    let line: String = text
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
+    line.chars()
+        .scan(0, |bytes, c| {
+            *bytes += c.len_utf8();
+            (*bytes <= MAX_REASON_BYTES).then_some(c)
+        })
+        .collect()
 }

@@ -1,5 +1,7 @@
 //! Follows the chain of a full node, block by block.
 
+use std::time::Duration;
+
 use bitcoin::{BlockHash, Network, OutPoint, Script, ScriptBuf, Transaction, Txid};
 
 use super::cursor::{CURSOR_BLOCKS, Cursor};
@@ -8,7 +10,7 @@ use super::event::{
     Block, Broadcast, ChainEvent, Features, FeeEstimate, OutpointStatus, Progress, Spender, Tip,
 };
 use super::mempool::Mempool;
-use super::node::{Content, Node, Output};
+use super::node::{Content, Index, Node, Output};
 use super::watch::{Full, WatchList};
 use super::{ChainSource, MAX_BLOCKS_PER_POLL, MAX_LOOK_BACK_BLOCKS};
 
@@ -55,7 +57,7 @@ impl<N: Node> Follower<N> {
     ) -> Result<bool, ChainError> {
         self.followed = None;
         let tip = self.node.tip()?.block;
-        self.roll_back(&mut cursor, events)?;
+        self.roll_back(&mut cursor, tip, events)?;
         for _ in 0..MAX_BLOCKS_PER_POLL {
             let newest = cursor.newest().ok_or(ChainError::CursorLost)?;
             if newest.hash == tip.hash {
@@ -81,12 +83,25 @@ impl<N: Node> Follower<N> {
     fn roll_back(
         &mut self,
         cursor: &mut Cursor,
+        tip: Block,
         events: &mut Vec<ChainEvent>,
     ) -> Result<(), ChainError> {
         let stale_from = events.len();
+        let known = cursor.newest().ok_or(ChainError::CursorLost)?;
+        if known == tip {
+            return Ok(());
+        }
+        // The best chain gets no shorter. One of several servers behind an address may lag.
+        if cursor.blocks().any(|block| block == tip) {
+            return Err(ChainError::Behind { height: tip.height, known: known.height });
+        }
         while let Some(block) = cursor.newest() {
-            if self.node.hash_at(block.height)? == Some(block.hash) {
-                return Ok(());
+            match self.node.hash_at(block.height)? {
+                Some(hash) if hash == block.hash => return Ok(()),
+                None if block.height <= tip.height => {
+                    return Err(ChainError::Behind { height: tip.height, known: known.height });
+                }
+                _ => {}
             }
             let event = ChainEvent::BlockDisconnected { block };
             if cursor.apply(&event).is_err() {
@@ -134,7 +149,12 @@ impl<N: Node> Follower<N> {
         if let Some(txid) = in_mempool {
             return Ok(OutpointStatus::Spent(Spender { txid, block: None }));
         }
-        let spender = self.spender_in_blocks(outpoint, since)?;
+        let spender = match self.node.indexed_spender(outpoint)? {
+            Index::Missing => self.spender_in_blocks(outpoint, since)?,
+            Index::Says(spender) => {
+                spender.filter(|spender| spender.block.is_none_or(|block| block.height >= since))
+            }
+        };
         Ok(spender.map_or(OutpointStatus::Unknown, OutpointStatus::Spent))
     }
 }
@@ -163,11 +183,14 @@ impl<N: Node> ChainSource for Follower<N> {
             let tip = this.node.tip()?.block.height;
             let height = height.unwrap_or(tip);
             let depth = u32::try_from(CURSOR_BLOCKS - 1).unwrap_or(u32::MAX);
-            let mut blocks = Vec::with_capacity(CURSOR_BLOCKS);
-            for height in height.saturating_sub(depth)..=height {
-                let hash = this.node.hash_at(height)?;
-                let hash = hash.ok_or(ChainError::NoSuchHeight { height, tip })?;
-                blocks.push(Block { height, hash });
+            let oldest = height.saturating_sub(depth);
+            let hashes = this.node.hashes(oldest..=height)?;
+            let blocks: Vec<Block> = (oldest..=height)
+                .zip(hashes)
+                .map(|(height, hash)| Block { height, hash })
+                .collect();
+            if blocks.last().map(|block| block.height) != Some(height) {
+                return Err(ChainError::NoSuchHeight { height, tip });
             }
             Cursor::new(blocks).map_err(|_| ChainError::CursorLost)
         })
@@ -219,5 +242,9 @@ impl<N: Node> ChainSource for Follower<N> {
 
     fn broadcast(&mut self, transaction: &Transaction) -> Result<Broadcast, ChainError> {
         self.ask(|this| this.node.broadcast(transaction))
+    }
+
+    fn poll_every(&self) -> Duration {
+        self.node.poll_every()
     }
 }

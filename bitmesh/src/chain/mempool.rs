@@ -62,15 +62,16 @@ impl Mempool {
         Ok(events)
     }
 
-    /// The mempool; only what was reported if nothing else can matter, since a whole mempool is
-    /// much to read.
+    /// The mempool, as far as it may matter; only what was reported if nothing else can, since a
+    /// whole mempool is much to read.
     fn present(
         &self,
         node: &mut impl Node,
         watch: &WatchList,
     ) -> Result<BTreeSet<Txid>, ChainError> {
         if watch.has_scripts() {
-            return Ok(node.mempool_txids()?.into_iter().collect());
+            let scripts: Vec<_> = watch.scripts().collect();
+            return Ok(node.mempool_txids(&scripts, &self.reported)?.into_iter().collect());
         }
         let reported: Vec<Txid> = self.reported.iter().copied().collect();
         let left = node.mempool_transactions(&reported)?;

@@ -8,6 +8,7 @@
 //! Calls block: a source lives on a thread of its own.
 //!
 //! - [`bitcoind`]: a node over JSON-RPC. It may be pruned, and needs no wallet and no index.
+//! - [`esplora`]: a server of the Esplora API over HTTP(S), one's own or another's.
 //! - [`light`]: a light client that asks peers, and needs no server. It sees no mempool.
 //! - `fake`: a chain in memory, for the simulation (feature `fake-chain`).
 //!
@@ -17,17 +18,21 @@ pub mod bitcoind;
 mod cursor;
 pub mod doctor;
 mod error;
+pub mod esplora;
 mod event;
 mod follower;
 pub mod light;
 mod mempool;
 mod node;
+mod refusal;
 mod watch;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 #[cfg(any(test, feature = "fake-chain"))]
 pub mod fake;
+use std::time::Duration;
+
 use bitcoin::{FeeRate, Network, OutPoint, ScriptBuf, Transaction};
 
 pub use self::cursor::{CURSOR_BLOCKS, Cursor, CursorError};
@@ -37,7 +42,7 @@ pub use self::event::{
     Progress, Refusal, Refused, Spender, Tip, Truc, TxMatch,
 };
 pub use self::follower::Follower;
-pub use self::node::{Content, Node, Output};
+pub use self::node::{Content, Index, Node, Output};
 pub use self::watch::{Full, WatchList};
 
 /// Blocks that one call of [`ChainSource::blocks`] connects, at most.
@@ -180,4 +185,9 @@ pub trait ChainSource {
     ///
     /// Why it could not be sent; a refusal is not an error but [`Broadcast::Refused`].
     fn broadcast(&mut self, transaction: &Transaction) -> Result<Broadcast, ChainError>;
+
+    /// How long to wait between two looks at what is new, so that the source goes on answering.
+    fn poll_every(&self) -> Duration {
+        Duration::ZERO
+    }
 }

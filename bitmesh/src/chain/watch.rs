@@ -95,6 +95,11 @@ impl WatchList {
         !self.scripts.is_empty()
     }
 
+    /// All scripts.
+    pub fn scripts(&self) -> impl Iterator<Item = &Script> {
+        self.scripts.keys().map(ScriptBuf::as_script)
+    }
+
     /// All outpoints, named or derived, each once.
     pub fn outpoints(&self) -> impl Iterator<Item = OutPoint> + '_ {
         let named = self.named.keys().filter(|outpoint| !self.derived.contains(*outpoint));

@@ -17,7 +17,7 @@
 //!
 //! # Without these two, nothing is sold but what the operator grants.
 //! [chain]
-//! kind = "bitcoind"
+//! kind = "bitcoind" # or "esplora", with the url of a server
 //! url = "http://127.0.0.1:8332"
 //! network = "bitcoin"
 //! cookie_file = "/var/lib/bitcoind/.cookie"
@@ -32,6 +32,7 @@
 mod allowance;
 mod backup;
 mod bargaining;
+mod chain;
 mod check;
 mod error;
 mod payments;
@@ -49,10 +50,9 @@ use toml::Spanned;
 
 use crate::backup::Target;
 
+pub use self::chain::{Chain, ChainAuth, ChainKind};
 pub use self::error::ConfigError;
-pub use self::payments::{
-    Chain, ChainAuth, Channels, MAX_CONFIRMATIONS, MAX_LOCK_BLOCKS, MIN_OPEN_BLOCKS, Payments,
-};
+pub use self::payments::{Channels, MAX_CONFIRMATIONS, MAX_LOCK_BLOCKS, MIN_OPEN_BLOCKS, Payments};
 pub use self::payout::PayTo;
 pub use self::portal::{PortalPages, PortalTls};
 
@@ -150,7 +150,7 @@ struct Raw {
     lan: Vec<RawLan>,
     #[serde(default)]
     tariffs: BTreeMap<Spanned<String>, Spanned<Tariff>>,
-    chain: Option<Spanned<payments::RawChain>>,
+    chain: Option<Spanned<chain::RawChain>>,
     channels: Option<Spanned<payments::RawChannels>>,
     bargaining: Option<Spanned<bargaining::RawBargaining>>,
     backup: Option<Spanned<backup::RawBackup>>,

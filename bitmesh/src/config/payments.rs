@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::DEFAULT_TARIFF;
 use super::bargaining::{self, RawBargaining};
+use super::chain::{self, Chain, RawChain};
 use super::check::absolute;
 use super::error::Wrong;
 use super::payout::PayTo;
@@ -28,31 +29,6 @@ pub const MAX_CONFIRMATIONS: u32 = 144;
 
 /// The seed's file beside the database, unless another is named.
 const SEED_FILE: &str = "seed";
-
-/// Who the node is told that asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChainAuth {
-    /// Whoever can read this file of the node's.
-    Cookie(PathBuf),
-    /// A user of the node's configuration.
-    User {
-        /// The name.
-        name: String,
-        /// The file whose first line is the password.
-        password_file: PathBuf,
-    },
-}
-
-/// The bitcoin node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chain {
-    /// `http://HOST:PORT`.
-    pub url: String,
-    /// Who asks.
-    pub auth: ChainAuth,
-    /// The chain that it must be on.
-    pub network: Network,
-}
 
 /// The terms on which channels are sold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,31 +62,12 @@ pub struct Channels {
 /// Both, or neither.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payments {
-    /// The bitcoin node.
+    /// Where the chain is read.
     pub chain: Chain,
     /// The terms.
     pub channels: Channels,
     /// How far prices may be bargained down; not at all without it.
     pub bargaining: Option<BargainPolicy>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Bitcoind,
-}
-
-/// `[chain]` as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawChain {
-    #[serde(rename = "kind")]
-    _kind: Kind,
-    url: Spanned<String>,
-    network: Spanned<String>,
-    cookie_file: Option<Spanned<PathBuf>>,
-    user: Option<Spanned<String>>,
-    password_file: Option<Spanned<PathBuf>>,
 }
 
 /// `[channels]` as it is written.
@@ -181,45 +138,13 @@ pub(super) fn check(
             Err(Wrong::new(channels.span(), what.to_owned()))
         }
         (Some(raw), Some(channels)) => {
-            let chain = self::chain(raw)?;
+            let chain = chain::check(raw)?;
             let terms = Terms { network: chain.network, tariffs, database };
             let channels = terms.channels(channels)?;
             let bargaining = bargaining.map(bargaining::check).transpose()?;
             Ok(Some(Payments { chain, channels, bargaining }))
         }
     }
-}
-
-fn chain(raw: Spanned<RawChain>) -> Result<Chain, Wrong> {
-    let span = raw.span();
-    let raw = raw.into_inner();
-    let network = network(&raw.network)?;
-    if !raw.url.get_ref().starts_with("http://") {
-        let what = format!("`url` is `{}`: give http://HOST:PORT", raw.url.get_ref());
-        return Err(Wrong::new(raw.url.span(), what));
-    }
-    let auth = match (raw.cookie_file, raw.user, raw.password_file) {
-        (Some(cookie), None, None) => ChainAuth::Cookie(absolute("cookie_file", cookie)?.1),
-        (None, Some(user), Some(file)) => ChainAuth::User {
-            name: user.into_inner(),
-            password_file: absolute("password_file", file)?.1,
-        },
-        _ => {
-            let what = "give either `cookie_file`, or `user` and `password_file`";
-            return Err(Wrong::new(span, what.to_owned()));
-        }
-    };
-    Ok(Chain { url: raw.url.into_inner(), auth, network })
-}
-
-fn network(name: &Spanned<String>) -> Result<Network, Wrong> {
-    name.get_ref().parse().map_err(|_| {
-        let what = format!(
-            "`network` can't be `{}`: use one of `bitcoin`, `testnet4`, `signet`, `regtest`",
-            name.get_ref()
-        );
-        Wrong::new(name.span(), what)
-    })
 }
 
 /// What the terms are checked against.

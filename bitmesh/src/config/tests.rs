@@ -3,6 +3,8 @@ use bitmesh_core::{EarlyCredit, Payout as _};
 
 use super::*;
 
+mod chain;
+
 const SMALLEST: &str = "[[lan]]\ninterface = \"wlan0\"\n[tariffs.default]\n";
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -253,23 +255,9 @@ fn complaint(config: Result<Config, String>) -> String {
 #[test]
 fn what_sells_channels_gets_the_defaults() {
     let payments = selling("", "").expect("valid").payments.expect("both tables");
-    assert_eq!(payments.chain.auth, ChainAuth::Cookie("/node/.cookie".into()));
     let Channels { lock_blocks, margin_blocks, confirmations, .. } = payments.channels;
     assert_eq!((lock_blocks, margin_blocks, confirmations), (1_008, 144, 1));
     assert_eq!(payments.channels.seed_file, Path::new("/var/lib/bitmesh/seed"));
-    let user = "user = \"gateway\"\npassword_file = \"/etc/password\"";
-    let payments = selling("cookie_file = \"/node/.cookie\"", user).expect("valid").payments;
-    let auth = payments.expect("both tables").chain.auth;
-    let password_file = "/etc/password".into();
-    assert_eq!(auth, ChainAuth::User { name: "gateway".into(), password_file });
-}
-
-#[test]
-fn a_chain_without_channels_and_channels_without_a_chain_are_refused() {
-    let alone = complaint(parse(&format!("{SMALLEST}{CHAIN}")));
-    assert_eq!(alone, "[chain] is of no use alone: add [channels] with `payout_address = \"…\"`");
-    let alone = complaint(parse(&format!("{SMALLEST}{CHANNELS}")));
-    assert!(alone.starts_with("[channels] needs a bitcoin node"), "{alone}");
 }
 
 #[test]
@@ -304,23 +292,6 @@ fn a_policy_that_cannot_be_kept_is_refused() {
     assert_eq!(with(hours), "`from` is `24:00`: give a time of day as \"18:00\"");
     let alone = complaint(parse(&format!("{SMALLEST}[bargaining]\nfloor_percent = 9\n")));
     assert_eq!(alone, "[bargaining] is about the price of channels: add [chain] and [channels]");
-}
-
-#[test]
-fn a_node_that_cannot_be_asked_is_refused() {
-    let wrong = [
-        ("kind = \"bitcoind\"", "kind = \"electrum\"", "`kind` can't be `electrum`"),
-        ("http://127.0.0.1:18443", "127.0.0.1:18443", "`url` is `127.0.0.1:18443`"),
-        ("network = \"regtest\"", "network = \"moon\"", "`network` can't be `moon`"),
-        ("cookie_file = \"/node/.cookie\"", "", "give either `cookie_file`"),
-        ("cookie_file = \"/node/.cookie\"", "user = \"me\"", "give either `cookie_file`"),
-        ("\"/node/.cookie\"", "\"node/.cookie\"", "`cookie_file` is `node/.cookie`"),
-        ("cookie_file", "cookie", "unknown key `cookie`"),
-    ];
-    for (line, other, why) in wrong {
-        let said = complaint(selling(line, other));
-        assert!(said.starts_with(why), "{said}");
-    }
 }
 
 #[test]

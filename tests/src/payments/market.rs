@@ -240,7 +240,11 @@ impl Market {
 }
 
 /// An address of the wallet that a close can pay to.
-fn native_address(node: &Regtest) -> Result<Address> {
+///
+/// # Errors
+///
+/// Fails without a wallet.
+pub fn native_address(node: &Regtest) -> Result<Address> {
     let address = node.wallet("getnewaddress", &json!(["", "bech32m"]))?;
     let address: Address<_> = address.as_str().context("no address")?.parse()?;
     Ok(address.require_network(Network::Regtest)?)

@@ -23,9 +23,12 @@ use self::turn::Turn;
 use super::AgentError;
 use super::rights;
 use crate::chain::bitcoind::{Auth, Bitcoind, Password, RpcConfig};
+use crate::chain::doctor::examine;
+use crate::chain::esplora::{Esplora, EsploraConfig};
 use crate::chain::{ChainSource, Cursor};
-use crate::config::{Chain, ChainAuth};
+use crate::config::{Chain, ChainAuth, ChainKind};
 use crate::control::ChainStatus;
+use crate::doctor::Check;
 
 /// How often the node is asked for blocks.
 pub(super) const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -74,7 +77,10 @@ impl ChainWorker {
                     tracing::error!(%error, "the chain is not followed");
                     return;
                 }
-                follow(source, cursor, &theirs, &tell);
+                match source {
+                    Source::Bitcoind(node) => follow(node, cursor, &theirs, &tell),
+                    Source::Esplora(server) => follow(server, cursor, &theirs, &tell),
+                }
             })
             .map_err(AgentError::Runtime)?;
         Ok(Self { orders })
@@ -97,10 +103,34 @@ impl Drop for ChainWorker {
     }
 }
 
-/// The node of a configuration. Nothing is asked yet.
-pub(super) fn source(config: &Chain) -> Result<Bitcoind, AgentError> {
-    let rpc = RpcConfig { url: config.url.clone(), auth: auth(config)?, timeout: RPC_TIMEOUT };
-    Ok(Bitcoind::at(rpc, config.network)?)
+/// Who is asked.
+enum Source {
+    Bitcoind(Bitcoind),
+    Esplora(Esplora),
+}
+
+/// The source of a configuration. Nothing is asked yet.
+fn source(config: &Chain) -> Result<Source, AgentError> {
+    let timeout = RPC_TIMEOUT;
+    match &config.kind {
+        ChainKind::Bitcoind { url, auth } => {
+            let rpc = RpcConfig { url: url.clone(), auth: self::auth(auth)?, timeout };
+            Ok(Source::Bitcoind(Bitcoind::at(rpc, config.network)?))
+        }
+        ChainKind::Esplora { url, ca_file } => {
+            let (url, ca_file) = (url.clone(), ca_file.clone());
+            let server = EsploraConfig { url, ca_file, timeout };
+            Ok(Source::Esplora(Esplora::to(&server, config.network)?))
+        }
+    }
+}
+
+/// Looks at the source of a configuration.
+pub(super) fn look_at(config: &Chain) -> Result<Vec<Check>, AgentError> {
+    Ok(match source(config)? {
+        Source::Bitcoind(mut node) => examine(&mut node, config.network),
+        Source::Esplora(mut server) => examine(&mut server, config.network),
+    })
 }
 
 /// Follows a chain until nobody listens any more.
@@ -116,8 +146,8 @@ fn follow(
     }
 }
 
-fn auth(config: &Chain) -> Result<Auth, AgentError> {
-    match &config.auth {
+fn auth(config: &ChainAuth) -> Result<Auth, AgentError> {
+    match config {
         ChainAuth::Cookie(path) => Ok(Auth::Cookie(path.clone())),
         ChainAuth::User { name, password_file } => {
             let password =

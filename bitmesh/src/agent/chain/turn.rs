@@ -78,7 +78,7 @@ impl<S: ChainSource> Turn<S> {
     /// Until the next turn.
     pub(super) fn pause(&self) -> Duration {
         let waiting = self.told.is_some() && self.caught_up;
-        if waiting { POLL_EVERY } else { Duration::ZERO }
+        if waiting { POLL_EVERY.max(self.source.poll_every()) } else { Duration::ZERO }
     }
 
     /// The next turn reads everything, however short the last is ago.
@@ -219,7 +219,7 @@ impl<S: ChainSource> Turn<S> {
             }
             facts.extend(self.tracker.settle(&outpoint, status));
         }
-        self.next_mempool = now + MEMPOOL_EVERY;
+        self.next_mempool = now + MEMPOOL_EVERY.max(self.source.poll_every());
         Ok(())
     }
 

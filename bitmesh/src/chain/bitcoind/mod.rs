@@ -3,7 +3,6 @@
 
 mod answers;
 mod auth;
-mod broadcast;
 mod node;
 mod rpc;
 

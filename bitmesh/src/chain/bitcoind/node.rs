@@ -1,16 +1,18 @@
 //! The questions of a follower, in the words of a node.
 
+use std::collections::BTreeSet;
+
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::constants::genesis_block;
-use bitcoin::{Amount, BlockHash, FeeRate, Network, OutPoint, Transaction, Txid};
+use bitcoin::{Amount, BlockHash, FeeRate, Network, OutPoint, Script, Transaction, Txid};
 use serde_json::{Value, json};
 
 use super::answers::{
     ChainInfo, HeaderInfo, MempoolInfo, NetworkInfo, SmartFee, Spending, TxOutInfo,
 };
-use super::broadcast::refusal;
 use super::rpc::{Rpc, nonsense, refused};
 use crate::chain::event::{Block, Broadcast, Features, FeeEstimate, FeeSource, Tip, Truc};
+use crate::chain::refusal::refusal;
 use crate::chain::{ChainError, MAX_FEE_RATE, MIN_FEE_RATE, Node, Output};
 
 /// Outpoints in one question, at most.
@@ -126,7 +128,11 @@ impl Node for RpcNode {
         Ok(block)
     }
 
-    fn mempool_txids(&mut self) -> Result<Vec<Txid>, ChainError> {
+    fn mempool_txids(
+        &mut self,
+        _scripts: &[&Script],
+        _known: &BTreeSet<Txid>,
+    ) -> Result<Vec<Txid>, ChainError> {
         self.rpc.call("getrawmempool", &json!([]))
     }
 
@@ -188,7 +194,7 @@ impl Node for RpcNode {
         match self.rpc.ask("sendrawtransaction", &json!([serialize_hex(transaction)]))? {
             Ok(_) if known => Ok(Broadcast::AlreadyInMempool),
             Ok(_) => Ok(Broadcast::Accepted),
-            Err(error) => Ok(refusal(error)),
+            Err(error) => Ok(refusal(error.code, error.message)),
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::auth::Auth;
 use crate::chain::ChainError;
+use crate::chain::error::one_line;
 use crate::http::{Answer as HttpAnswer, Ask, NoAnswer, Url};
 
 /// How long one question may take, unless the configuration says otherwise.
@@ -20,9 +21,6 @@ pub const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// Questions in one request, at most: the largest standard transaction as each of the answers
 /// stays far below [`MAX_ANSWER_BYTES`].
 pub const MAX_BATCH: usize = 16;
-
-/// Bytes of the node's own words that are passed on, at most.
-const MAX_REASON_BYTES: usize = 512;
 
 /// RPC error: the node is starting.
 const IN_WARMUP: i64 = -28;
@@ -190,21 +188,4 @@ pub(super) fn refused(method: &'static str, error: RpcError) -> ChainError {
 /// An answer that can't be used.
 pub(super) fn nonsense(method: &'static str, what: &str) -> ChainError {
     ChainError::Nonsense { method, what: one_line(what) }
-}
-
-/// Words of the node, made safe for a line of a log.
-fn one_line(text: &str) -> String {
-    let line: String = text
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect();
-    line.chars()
-        .scan(0, |bytes, c| {
-            *bytes += c.len_utf8();
-            (*bytes <= MAX_REASON_BYTES).then_some(c)
-        })
-        .collect()
 }

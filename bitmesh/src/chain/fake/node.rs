@@ -1,7 +1,9 @@
 //! The node of the fake chain.
 
+use std::collections::BTreeSet;
+
 use bitcoin::constants::genesis_block;
-use bitcoin::{BlockHash, Network, OutPoint, Transaction, Txid};
+use bitcoin::{BlockHash, Network, OutPoint, Script, Transaction, Txid};
 
 use super::{FakeChain, Health, State};
 use crate::chain::bitcoind::DEFAULT_TIMEOUT;
@@ -88,7 +90,11 @@ impl Node for FakeNode {
         })?
     }
 
-    fn mempool_txids(&mut self) -> Result<Vec<Txid>, ChainError> {
+    fn mempool_txids(
+        &mut self,
+        _scripts: &[&Script],
+        _known: &BTreeSet<Txid>,
+    ) -> Result<Vec<Txid>, ChainError> {
         self.ask("mempool_txids", |state| {
             state.ledger.mempool().iter().map(Transaction::compute_txid).collect()
         })

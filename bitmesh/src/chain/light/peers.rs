@@ -1,10 +1,11 @@
 //! The peers, as the node that a [`Follower`](crate::chain::Follower) asks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bip157::Requester;
-use bitcoin::{BlockHash, Network, OutPoint, Transaction, Txid};
+use bitcoin::{BlockHash, Network, OutPoint, Script, Transaction, Txid};
 use tokio::runtime::Handle;
 
 use super::engine::{Down, Engine, Shared, State};
@@ -206,7 +207,11 @@ impl Node for PeerNode {
         header.map(Content::Nothing).ok_or(left)
     }
 
-    fn mempool_txids(&mut self) -> Result<Vec<Txid>, ChainError> {
+    fn mempool_txids(
+        &mut self,
+        _: &[&Script],
+        _: &BTreeSet<Txid>,
+    ) -> Result<Vec<Txid>, ChainError> {
         self.shared().map(|_| Vec::new())
     }
 

@@ -1,7 +1,6 @@
 //! What a node says about a transaction.
 
-use super::rpc::RpcError;
-use crate::chain::{Broadcast, Refusal, Refused};
+use super::event::{Broadcast, Refusal, Refused};
 
 /// RPC error: an input is missing or spent, or the node's own fee limit is exceeded.
 const TRANSACTION_ERROR: i64 = -25;
@@ -30,12 +29,11 @@ const REASONS: &[(&str, Refusal)] = &[
     ("bad-txns-", Refusal::Invalid),
 ];
 
-/// Puts the answer to `sendrawtransaction` into a word.
-pub(super) fn refusal(error: RpcError) -> Broadcast {
-    if error.code == ALREADY_IN_CHAIN {
+/// Puts the error of `sendrawtransaction`, its number and its words, into a word of ours.
+pub(super) fn refusal(code: i64, reason: String) -> Broadcast {
+    if code == ALREADY_IN_CHAIN {
         return Broadcast::AlreadyConfirmed;
     }
-    let reason = error.message;
     // The same transaction, its witness aside, serves as well.
     if reason.contains("txn-already-in-mempool")
         || reason.contains("txn-same-nonwitness-data-in-mempool")
@@ -48,7 +46,7 @@ pub(super) fn refusal(error: RpcError) -> Broadcast {
     let known = REASONS.iter().find(|(word, _)| reason.starts_with(word));
     let kind = match known {
         Some((_, kind)) => *kind,
-        None if error.code == TRANSACTION_ERROR && reason.contains("issing inputs") => {
+        None if code == TRANSACTION_ERROR && reason.contains("issing inputs") => {
             Refusal::MissingInputs
         }
         None => Refusal::Policy,
@@ -61,7 +59,7 @@ mod tests {
     use super::*;
 
     fn kind(code: i64, message: &str) -> Option<Refusal> {
-        match refusal(RpcError { code, message: message.to_owned() }) {
+        match refusal(code, message.to_owned()) {
             Broadcast::Refused(refused) => Some(refused.kind),
             _ => None,
         }
