@@ -12,7 +12,7 @@ use bitmesh_core::channel::Opened;
 use bitmesh_core::channel::message::Message as _;
 use bitmesh_core::wire::{
     ApiError, ChallengeResponse, ChannelId, ChannelView, CloseBody, CloseCompletion, CloseOffer,
-    Closed, FundingRequest, OfferRequest, OpenRequest, OpenResponse, SessionView, SignedOffer,
+    Closed, FundingRequest, OfferRequest, OpenRequest, OpenResponse, ResumeBody, SessionView, SignedOffer,
     StreamMessage, UpdateAccepted, UpdateBody,
 };
 use libfuzzer_sys::fuzz_target;
@@ -76,6 +76,7 @@ fuzz_target!(|input: &[u8]| {
         b'm' => drop(read::<CloseOffer>(bytes)),
         b'n' => drop(read::<CloseCompletion>(bytes)),
         b'o' => drop(read::<Closed>(bytes)),
+        b'p' => drop(read::<ResumeBody>(bytes)),
         _ => drop(read::<ApiError>(bytes)),
     }
 });

@@ -286,6 +286,43 @@ fn kill_and_restart_of_the_payer_while_it_pays_loses_nothing_and_the_sums_are_ri
     settles(&house, &closed)
 }
 
+/// Bob's other addresses.
+const OTHER_MAC: &str = "02:00:00:00:77:2a";
+const OTHER_V4: &str = "10.77.0.42/24";
+
+/// What all accounts were charged, in msat.
+fn charged_msat(house: &House) -> Result<Vec<u64>> {
+    let listed = house.agent.ask(&["accounts"])?;
+    let accounts = listed["accounts"].as_array().context("no list")?;
+    let charged = accounts.iter().map(|account| account["charged_for_bytes_msat"].as_u64());
+    charged.collect::<Option<_>>().with_context(|| format!("no charges: {listed}"))
+}
+
+#[test]
+fn a_payer_whose_mac_address_changes_takes_its_balance_along_and_goes_on() -> Result<()> {
+    let mut house = House::new(288)?;
+    let channel = house.connect()?;
+    let part = DOWNLOAD_BYTES / 2;
+    ensure!(house.download(Load::of(part))?.finish()? == part, "the download ended early");
+    let bob = &house.lab.subscriber().namespace;
+    bob.ip("addr flush dev eth0 scope global")?;
+    bob.ip(&format!("link set eth0 address {OTHER_MAC}"))?;
+    bob.ip(&format!("addr add {OTHER_V4} dev eth0"))?;
+    bob.ip("route replace default via 10.77.0.1")?;
+    let moved = house.payer.until("moved", |_| true)?;
+    ensure!(moved["mac"] == OTHER_MAC && moved["channel"] == channel.as_str(), "{moved}");
+    ensure!(house.download(Load::of(part))?.finish()? == part, "the download ended early");
+    let closed = house.payer.close()?;
+    ensure!(closed["channel"] == channel.as_str(), "another channel: {closed}");
+    let charged = charged_msat(&house)?;
+    ensure!(charged.len() == 2 && charged.iter().all(|msat| *msat > 1_000_000), "{charged:?}");
+    let all: u64 = charged.iter().sum();
+    // Each line is rounded down, and what a channel leaves behind up.
+    let settled = closed["settled_sat"].as_u64().context("no sum")?;
+    ensure!((all..=all + 2).any(|msat| msat.div_ceil(1_000) == settled), "{all} msat: {closed}");
+    Ok(())
+}
+
 #[test]
 fn a_refund_waits_for_the_expiry_and_then_needs_no_gateway() -> Result<()> {
     let mut house = House::new(42)?;

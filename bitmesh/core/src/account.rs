@@ -3,7 +3,7 @@
 use bitmesh_common::abi::Mac;
 use bitmesh_common::money::bytes_cost;
 
-use crate::channel_record::{ChannelUpdate, Meter};
+use crate::channel_record::{ChannelUpdate, Meter, Transfer};
 use crate::io::{AccountImage, Reading};
 use crate::ledger::{Charges, Credits, Statement, Withdrawals};
 use crate::record::{AccountState, Credit, CreditKind, Epoch, Record, Usage};
@@ -53,6 +53,8 @@ pub(crate) struct Draft {
     pub(crate) usage: Option<Usage>,
     /// The channel that takes no updates from then on.
     pub(crate) freeze: Option<Freeze>,
+    /// The channel that leaves, and pays for another account from then on.
+    pub(crate) leave: Option<Leave>,
     /// The account that is no more.
     pub(crate) forget: Option<Mac>,
 }
@@ -69,20 +71,23 @@ pub(crate) enum Money {
         /// What it adds.
         added: MilliSat,
     },
+    /// What a channel had left at another account, whose draft has the record.
+    Moved(MilliSat),
 }
 
 impl Money {
     const fn kind_and_amount(&self) -> (CreditKind, MilliSat) {
         match self {
             Self::Credit(credit) => (credit.kind, credit.amount),
-            Self::Update { added, .. } => (CreditKind::Channel, *added),
+            Self::Update { added, .. } | Self::Moved(added) => (CreditKind::Channel, *added),
         }
     }
 
-    const fn record(&self) -> Record {
+    const fn record(&self) -> Option<Record> {
         match self {
-            Self::Credit(credit) => Record::Credit(*credit),
-            Self::Update { update, .. } => Record::Update(*update),
+            Self::Credit(credit) => Some(Record::Credit(*credit)),
+            Self::Update { update, .. } => Some(Record::Update(*update)),
+            Self::Moved(_) => None,
         }
     }
 }
@@ -98,14 +103,24 @@ pub(crate) struct Freeze {
     pub(crate) meter: Meter,
 }
 
+/// What a channel takes along.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leave {
+    /// The line in the ledger.
+    pub(crate) transfer: Transfer,
+    /// What is no longer this account's.
+    pub(crate) taken: MilliSat,
+}
+
 impl Draft {
     /// What has to be durable, but for the row of a channel.
     pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
         let state = self.state.map(Record::Account);
         let usage = self.usage.map(Record::Usage);
-        let money = self.money.as_ref().map(Money::record);
+        let money = self.money.as_ref().and_then(Money::record);
+        let transfer = self.leave.map(|leave| Record::Transfer(leave.transfer));
         let forget = self.forget.map(Record::ForgetAccount);
-        [state, usage, money, forget].into_iter().flatten()
+        [state, usage, money, transfer, forget].into_iter().flatten()
     }
 }
 
@@ -144,7 +159,7 @@ impl Account {
         self.credits.total().units().saturating_sub(self.withdrawals.total())
     }
 
-    /// What an open channel with this credit pays of the charges: what nothing else covers.
+    /// What an open channel with this credit here pays of the charges: what nothing else covers.
     pub(crate) fn charged_to_channel(&self, credit: MilliSat) -> Units {
         let others = self.covered().saturating_sub(credit.units());
         self.charges().total().saturating_sub(others).min(credit.units())
@@ -277,6 +292,10 @@ impl Account {
             let (kind, amount) = money.kind_and_amount();
             // The sum was checked when the credit was asked for, and nothing came between.
             self.credits = self.credits.with(kind, amount).unwrap_or(self.credits);
+        }
+        if let Some(leave) = draft.leave {
+            let channel = self.credits.channel.0.saturating_sub(leave.taken.0);
+            self.credits.channel = MilliSat(channel);
         }
         if let Some(usage) = draft.usage {
             self.persisted = (usage.reading, usage.time_charged);

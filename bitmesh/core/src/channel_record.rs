@@ -4,6 +4,7 @@
 //! newest update: rows don't grow with updates.
 
 use bitcoin::{Amount, OutPoint, Transaction, Txid};
+use bitmesh_common::abi::Mac;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::WIRE_SIGNATURE_BYTES;
@@ -95,6 +96,28 @@ pub struct Meter {
     pub time_charged: Units,
 }
 
+impl Meter {
+    /// What was used from `earlier` on.
+    #[must_use]
+    pub const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            uplink_bytes: self.uplink_bytes.saturating_sub(earlier.uplink_bytes),
+            downlink_bytes: self.downlink_bytes.saturating_sub(earlier.downlink_bytes),
+            time_charged: self.time_charged.saturating_sub(earlier.time_charged),
+        }
+    }
+
+    /// The sum. Saturates.
+    #[must_use]
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            uplink_bytes: self.uplink_bytes.saturating_add(other.uplink_bytes),
+            downlink_bytes: self.downlink_bytes.saturating_add(other.downlink_bytes),
+            time_charged: self.time_charged.saturating_add(other.time_charged),
+        }
+    }
+}
+
 /// How a channel's output is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SpendKind {
@@ -165,6 +188,27 @@ pub struct ChannelUpdate {
     pub signature: [u8; WIRE_SIGNATURE_BYTES],
     /// What the meter said when the first update of the channel was credited.
     pub began: Meter,
+}
+
+/// A channel's payer came back under another MAC address and took along what the channel had left.
+/// A line of the ledger: written once, never changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Which channel.
+    pub channel: ChannelId,
+    /// Counts this channel's transfers, from 1.
+    pub number: u32,
+    /// Whose account paid until now. Its session ended.
+    pub from: Mac,
+    /// Whose account pays from now on.
+    pub to: Mac,
+    /// What the channel paid of the charges of `from` since it came there, rounded up: it stays
+    /// there for good, and the rest of the channel's credit is `to`'s.
+    pub kept: MilliSat,
+    /// What was used on the channel before this transfer, in all accounts.
+    pub used: Meter,
+    /// What the meter of `to` said then; nothing if no update was credited yet.
+    pub began: Option<Meter>,
 }
 
 impl ChannelState {

@@ -26,7 +26,7 @@ pub mod wire;
 pub use bitmesh_common::abi::Mac;
 pub use channel_record::{
     ChannelEnd, ChannelPhase, ChannelState, ChannelUpdate, CloseTx, Countersigned, Frozen, Funding,
-    Meter, SpendKind,
+    Meter, SpendKind, Transfer,
 };
 pub use gateway::allowance::{ALLOWANCE_EVERY, AllowanceError, AllowancePolicy, MAX_ALLOWANCES};
 pub use gateway::channels::{

@@ -6,7 +6,7 @@
 use bitmesh_common::abi::Mac;
 use serde::{Deserialize, Serialize};
 
-use crate::channel_record::{ChannelState, ChannelUpdate};
+use crate::channel_record::{ChannelState, ChannelUpdate, Transfer};
 use crate::io::Reading;
 use crate::tariff::Tariff;
 use crate::units::{BootTime, MilliSat, Units};
@@ -98,7 +98,9 @@ pub enum Record {
     Channel(Box<ChannelState>),
     /// Replace that channel's, unless its change is larger.
     Update(ChannelUpdate),
-    /// Remove a channel that never had an update.
+    /// Append; ignore if the channel's transfer of this number is known.
+    Transfer(Transfer),
+    /// Remove a channel that never had an update, and its transfers.
     Forget(ChannelId),
     /// Remove an account that never had anything but allowances: its credits and usage with it.
     ForgetAccount(Mac),
@@ -119,4 +121,6 @@ pub struct Snapshot {
     pub channels: Vec<ChannelState>,
     /// The newest update of every channel that has one.
     pub updates: Vec<ChannelUpdate>,
+    /// Every transfer of a channel, ever.
+    pub transfers: Vec<Transfer>,
 }

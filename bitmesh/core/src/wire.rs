@@ -10,10 +10,11 @@ mod text;
 use std::fmt;
 
 use bitcoin::{OutPoint, Txid};
+use bitmesh_common::abi::Mac;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::message::{
-    Agreement, Challenge, CloseRequest, MessageSignature, Offer, Receipt,
+    Agreement, Challenge, CloseRequest, MessageSignature, Offer, Receipt, Resume, mac_text,
 };
 use crate::channel::{
     MAX_RAW_TX_BYTES, OutputScript, PublicKey, PublicNonce, Settlement, SpendPath, Update,
@@ -141,6 +142,9 @@ pub enum ChannelWord {
 pub struct ChannelView {
     /// Its name.
     pub channel: ChannelId,
+    /// The station that it pays for.
+    #[serde(with = "mac_text")]
+    pub mac: Mac,
     /// Where it is.
     pub state: ChannelWord,
     /// The outpoint that is pinned.
@@ -242,12 +246,27 @@ pub enum StreamMessage {
     Session(SessionView),
 }
 
-/// 32 bytes for the next [`CloseRequest`], good for a short time and for one channel.
+/// 32 bytes for the next [`CloseRequest`] or [`Resume`], good once, for a short time, for one channel
+/// and for the station that asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChallengeResponse {
     /// The bytes.
     pub challenge: Challenge,
+    /// The station that asked, as the gateway sees it: what a [`Resume`] must name.
+    #[serde(with = "mac_text")]
+    pub mac: Mac,
+}
+
+/// The payer is back, perhaps with another address: its channel pays for this station from now on,
+/// and what the old one did not use comes along.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeBody {
+    /// What it proves.
+    pub request: Resume,
+    /// Of the request, by the payer's session key.
+    pub signature: MessageSignature,
 }
 
 /// The payer asks for a cooperative close.

@@ -84,6 +84,7 @@ impl Copies {
                 Record::Credit(_)
                 | Record::Account(_)
                 | Record::Usage(_)
+                | Record::Transfer(_)
                 | Record::Forget(_)
                 | Record::ForgetAccount(_) => {}
             }

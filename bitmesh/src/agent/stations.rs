@@ -63,8 +63,11 @@ impl EventLoop {
             Question::Open { mac, body } => ChannelInput::Open { request, mac, body, unix_s },
             Question::Fund { channel, body } => ChannelInput::Fund { request, channel, body },
             Question::Update { channel, body } => ChannelInput::Update { request, channel, body },
-            Question::Challenge { channel } => {
-                ChannelInput::Challenge { request, channel, entropy }
+            Question::Challenge { mac, channel } => {
+                ChannelInput::Challenge { request, channel, mac, entropy }
+            }
+            Question::Resume { mac, channel, body } => {
+                ChannelInput::Resume { request, channel, mac, body }
             }
             Question::Close { channel, body } => {
                 ChannelInput::Close { request, channel, body, entropy }

@@ -14,7 +14,7 @@ use super::interrupt::ask_on_interrupt;
 use super::node::{NodeAuth, script_of};
 use super::told::Told;
 use crate::payer::counter::{Counter, CounterError};
-use crate::payer::route::{DefaultRoute, default_routes, interface_name};
+use crate::payer::route::{DefaultRoute, default_routes, interface_name, station};
 use crate::payer::{
     Agent, DEFAULT_PORT, Gateway, Meter, Setup, State, Stop, Wallet, default_directory,
 };
@@ -96,7 +96,9 @@ impl Connect {
         ask_on_interrupt(stop.clone())?;
         let meter = Box::new(Counting(counter));
         let setup = self.setup(way.gateway)?;
-        Ok(Agent { setup, state, wallet, meter, watch: &mut watch, stop }.run()?)
+        let interface = way.interface;
+        let station = Box::new(move || station(&interface));
+        Ok(Agent { setup, state, wallet, meter, station, watch: &mut watch, stop }.run()?)
     }
 
     fn setup(&self, gateway: Gateway) -> Result<Setup, Failure> {

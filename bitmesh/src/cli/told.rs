@@ -100,6 +100,9 @@ fn lines(event: &Event, with_code: bool) -> String {
                 human::grouped(*paid_sat)
             )
         }
+        Event::Moved { channel, mac } => {
+            format!("channel {channel} pays for {mac} now; its balance came along")
+        }
         Event::Fund { address, amount_sat, uri, refund_block, .. } => {
             let code = if with_code { code(uri) } else { String::new() };
             format!(

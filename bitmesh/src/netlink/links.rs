@@ -24,6 +24,8 @@ pub(crate) struct Link {
     /// The interface that it stands on, as a VLAN device does, or the far end of a veth in this
     /// namespace.
     pub(crate) lower: Option<u32>,
+    /// Its MAC address, if it has one.
+    pub(crate) mac: Option<[u8; 6]>,
     /// Its XDP programs.
     pub(crate) xdp_programs: Vec<u32>,
 }
@@ -38,6 +40,7 @@ impl Link {
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Address(address) => link.mac = address.as_slice().try_into().ok(),
                 LinkAttribute::Controller(index) => link.controller = Some(*index),
                 LinkAttribute::Link(index) => link.lower = Some(*index).filter(|index| *index != 0),
                 LinkAttribute::Xdp(parts) => link.xdp_programs = xdp_programs(parts),

@@ -4,8 +4,8 @@ use bitcoin::hex::DisplayHex as _;
 use bitmesh_core::channel::message::Challenge;
 use bitmesh_core::wire::{
     BidAnswer, BidRequest, ChallengeResponse, ChannelId, ChannelView, CloseBody, CloseCompletion,
-    CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, SignedOffer, UpdateAccepted,
-    UpdateBody,
+    CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, ResumeBody, SignedOffer,
+    UpdateAccepted, UpdateBody,
 };
 use serde_json::json;
 
@@ -46,6 +46,14 @@ impl Gateway {
 
     pub(super) fn challenge(&self, channel: ChannelId) -> Result<ChallengeResponse, HttpError> {
         self.post(&format!("/channels/{channel}/challenge"), &json!({}))
+    }
+
+    pub(super) fn resume(
+        &self,
+        channel: ChannelId,
+        body: &ResumeBody,
+    ) -> Result<ChannelView, HttpError> {
+        self.post(&format!("/channels/{channel}/resume"), body)
     }
 
     pub(super) fn close(

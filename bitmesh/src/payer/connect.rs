@@ -3,11 +3,11 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bitcoin::Amount;
-use bitmesh_core::MilliSat;
 use bitmesh_core::channel::message::{Challenge, Message as _};
 use bitmesh_core::channel::{OutputScript, Role, first_refund_block};
 use bitmesh_core::payer::{Accepted, ChainView, Limits, OwnSide, Used};
 use bitmesh_core::wire::ChannelId;
+use bitmesh_core::{Mac, MilliSat};
 
 use super::error::PayerError;
 use super::event::{Event, Watch};
@@ -49,6 +49,8 @@ pub struct Agent<'a> {
     pub wallet: Option<Box<dyn Wallet + 'a>>,
     /// The own count.
     pub meter: Box<dyn Meter + 'a>,
+    /// The MAC address that the gateway sees, if the system tells.
+    pub station: Box<dyn Fn() -> Option<Mac> + 'a>,
     /// Who is told.
     pub watch: &'a mut dyn Watch,
     /// Who may stop it.

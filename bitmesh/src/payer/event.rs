@@ -5,6 +5,8 @@ use bitmesh_core::Tariff;
 use bitmesh_core::wire::{BidVerdict, ChannelId};
 use serde::Serialize;
 
+use crate::mac::MacText;
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -37,6 +39,13 @@ pub enum Event {
         channel: ChannelId,
         /// What is paid already.
         paid_sat: u64,
+    },
+    /// This machine has another address, and the channel pays for it now.
+    Moved {
+        /// Which.
+        channel: ChannelId,
+        /// The address.
+        mac: MacText,
     },
     /// The channel waits for its funding by somebody's wallet.
     Fund {

@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod funding;
 mod http;
+mod moving;
 mod paying;
 mod refund;
 pub mod route;

@@ -281,7 +281,10 @@ impl Agent<'_> {
         }
         run.look_ns = now.saturating_add(LOOK_NS);
         match self.setup.gateway.view(id_of(record)?) {
-            Ok(view) => self.hear(record, run, &view),
+            Ok(view) => {
+                let view = self.follow(record, view)?;
+                self.hear(record, run, &view)
+            }
             Err(error) if error.is_transient() => {
                 run.backoff.fail(now);
                 self.warn(error);

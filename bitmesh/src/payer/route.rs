@@ -7,6 +7,8 @@ use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 
+use bitmesh_core::Mac;
+
 use crate::netlink;
 
 /// Default routes that are looked at, at most.
@@ -64,6 +66,14 @@ fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
 #[must_use]
 pub fn interface_name(ifindex: u32) -> Option<String> {
     netlink::ifname(ifindex)
+}
+
+/// The MAC address of the interface with this name: what a gateway on its network sees.
+#[must_use]
+pub fn station(name: &str) -> Option<Mac> {
+    let links = netlink::links().ok()?;
+    let link = links.into_iter().find(|link| link.name == name)?;
+    link.mac.map(Mac::new)
 }
 
 #[cfg(test)]

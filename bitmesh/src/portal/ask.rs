@@ -4,7 +4,7 @@ use bitmesh_core::channel::PublicKey;
 use bitmesh_core::channel::message::Challenge;
 use bitmesh_core::wire::{
     ApiError, BidRequest, ChannelId, CloseBody, CloseCompletion, FundingRequest, OpenRequest,
-    SessionView, UpdateBody,
+    ResumeBody, SessionView, UpdateBody,
 };
 use bitmesh_core::{ChannelAnswer, Mac};
 use tokio::sync::{mpsc, oneshot};
@@ -71,8 +71,19 @@ pub enum Question {
     },
     /// For a challenge.
     Challenge {
+        /// Who asks.
+        mac: Mac,
         /// Which channel.
         channel: ChannelId,
+    },
+    /// To have its channel pay for it under this address.
+    Resume {
+        /// Who asks.
+        mac: Mac,
+        /// Which channel.
+        channel: ChannelId,
+        /// What it sent.
+        body: Box<ResumeBody>,
     },
     /// For a cooperative close.
     Close {

@@ -11,7 +11,7 @@ use bitmesh_core::channel::message::Challenge;
 use bitmesh_core::wire::{ApiError, ChannelId};
 use bitmesh_core::wire::{
     BidRequest, CloseBody, CloseCompletion, FundingRequest, MAX_BODY_BYTES, MAX_FUNDING_BODY_BYTES,
-    OpenRequest, UpdateBody, WireError,
+    OpenRequest, ResumeBody, UpdateBody, WireError,
 };
 
 use super::ask::{Question, Told};
@@ -41,6 +41,7 @@ pub(super) fn routes() -> Router<Caller> {
         .route("/api/v1/channels/{id}/funding", post(fund))
         .route("/api/v1/channels/{id}/updates", post(update))
         .route("/api/v1/channels/{id}/challenge", post(challenge))
+        .route("/api/v1/channels/{id}/resume", post(resume))
         .route("/api/v1/channels/{id}/close", post(close))
         .route("/api/v1/channels/{id}/close/complete", post(complete))
         .route("/api/v1/channels/{id}/stream", get(stream))
@@ -116,7 +117,17 @@ async fn update(
 
 async fn challenge(State(caller): State<Caller>, Path(id): Path<String>) -> Answer {
     let channel = channel_of(&id)?;
-    tell(&caller, Question::Challenge { channel }).await
+    let mac = caller.mac()?;
+    tell(&caller, Question::Challenge { mac, channel }).await
+}
+
+async fn resume(
+    State(caller): State<Caller>,
+    Path(id): Path<String>,
+    Given(body): Small<ResumeBody>,
+) -> Answer {
+    let (mac, channel) = (caller.mac()?, channel_of(&id)?);
+    tell(&caller, Question::Resume { mac, channel, body: Box::new(body) }).await
 }
 
 async fn close(

@@ -9,6 +9,7 @@ mod error;
 mod lock;
 mod rows;
 mod schema;
+mod transfer_rows;
 mod u64_value;
 mod writer;
 

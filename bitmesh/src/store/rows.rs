@@ -8,8 +8,8 @@ use bitmesh_core::{
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, Row, named_params};
 
-use super::channel_rows;
 use super::u64_value::Stored;
+use super::{channel_rows, transfer_rows};
 
 const ADD_CREDIT: &str = "
     INSERT INTO credits (id, mac, kind, amount_msat) VALUES (:id, :mac, :kind, :amount)
@@ -54,8 +54,8 @@ const FORGET_ACCOUNT: [&str; 3] = [
 ///
 /// # Errors
 ///
-/// Fails if the disk does, if usage belongs to an epoch that was never begun, or an update to a
-/// channel that is not there.
+/// Fails if the disk does, if usage belongs to an epoch that was never begun, or an update or a
+/// transfer to a channel that is not there.
 pub(super) fn write(db: &Connection, record: &Record) -> rusqlite::Result<()> {
     match record {
         Record::Credit(credit) => write_credit(db, credit),
@@ -64,7 +64,11 @@ pub(super) fn write(db: &Connection, record: &Record) -> rusqlite::Result<()> {
         Record::KeyIndex(index) => channel_rows::write_key_index(db, *index),
         Record::Channel(state) => channel_rows::write_channel(db, state),
         Record::Update(update) => channel_rows::write_update(db, update),
-        Record::Forget(id) => channel_rows::forget(db, *id),
+        Record::Transfer(transfer) => transfer_rows::write_transfer(db, transfer),
+        Record::Forget(id) => {
+            transfer_rows::forget(db, *id)?;
+            channel_rows::forget(db, *id)
+        }
         Record::ForgetAccount(mac) => forget_account(db, *mac),
     }
 }
@@ -134,6 +138,7 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<Snapshot> {
         key_index: channel_rows::key_index(db)?,
         channels: all(db, "SELECT * FROM channels", channel_rows::channel)?,
         updates: all(db, "SELECT * FROM channel_updates", channel_rows::update)?,
+        transfers: all(db, "SELECT * FROM channel_transfers", transfer_rows::transfer)?,
     })
 }
 

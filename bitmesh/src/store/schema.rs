@@ -10,13 +10,14 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x424d_5348;
 
 /// Each step leads from the version that is its index to the next. Steps are only ever appended.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
     include_str!("schema_6.sql"),
+    include_str!("schema_7.sql"),
 ];
 
 /// The version that this program writes.

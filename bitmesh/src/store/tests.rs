@@ -82,6 +82,7 @@ conforms!(
     the_newest_revision_of_a_channel_stays,
     the_newest_update_of_a_channel_stays,
     an_update_without_its_channel_fails_its_batch,
+    a_transfer_is_written_once,
     the_key_index_never_goes_back,
     only_a_channel_without_an_update_is_forgotten,
 );
@@ -239,8 +240,10 @@ fn a_database_of_a_newer_version_is_refused_untouched() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{} was written by a newer bitmesh (version 7, this one knows up to 6): run that one",
-            path.display()
+            "{} was written by a newer bitmesh (version {}, this one knows up to {}): run that one",
+            path.display(),
+            schema::VERSION + 1,
+            schema::VERSION
         )
     );
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bitcoin::{Amount, FeeRate, Network, OutPoint, Transaction};
 use bitmesh_core::MilliSat;
 use bitmesh_core::channel::message::{
-    Agreement, Challenge, CloseRequest, Message as _, MessageSignature,
+    Agreement, Challenge, CloseRequest, Message as _, MessageSignature, Resume,
 };
 use bitmesh_core::channel::{
     ChannelSecret, CooperativePlan, Count, NonceSeed, Opened, Payer, PayerClosing, Role, Seed,
@@ -16,7 +16,7 @@ use bitmesh_core::channel::{
 use bitmesh_core::payer::check_receipt;
 use bitmesh_core::wire::{
     ChallengeResponse, ChannelId, ChannelView, ChannelWord, CloseBody, CloseCompletion, CloseHalf,
-    CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, RawTx, SignedOffer,
+    CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, RawTx, ResumeBody, SignedOffer,
     UpdateAccepted, UpdateBody,
 };
 use serde::Serialize;
@@ -316,6 +316,44 @@ impl<'a> Customer<'a> {
             }
             (reason, newest) => bail!("refused: {reason}: {}, {newest:?}", error.message),
         }
+    }
+
+    /// A proof that this is its channel, for the station that it is now.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the gateway has no challenge, or takes the station for another.
+    pub fn prove(&self) -> Result<ResumeBody> {
+        let asked: ChallengeResponse = self.post("/challenge", &Value::Null)?.json()?;
+        ensure!(asked.mac.octets == self.station.mac(), "{asked:?} for another station");
+        let (mac, challenge) = (asked.mac, asked.challenge);
+        let agreement = self.agreement.digest();
+        let request = Resume { agreement, outpoint: self.outpoint()?, mac, challenge };
+        Ok(self.sign_proof(request))
+    }
+
+    /// Signs whatever is to be proved.
+    #[must_use]
+    pub fn sign_proof(&self, request: Resume) -> ResumeBody {
+        ResumeBody { signature: request.sign(&self.session), request }
+    }
+
+    /// Sends a proof.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the gateway refuses.
+    pub fn resume_with(&self, proof: &ResumeBody) -> Result<ChannelView> {
+        self.post("/resume", proof)?.json()
+    }
+
+    /// Takes the channel along to the station that it is now.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the gateway refuses.
+    pub fn resume(&self) -> Result<ChannelView> {
+        self.resume_with(&self.prove()?)
     }
 
     /// Asks for a cooperative close.

@@ -12,7 +12,8 @@ use bitmesh::store::conformance::{account, credit};
 use bitmesh::store::{Report, Store};
 use bitmesh_core::{
     AccountImage, BatchId, BootTime, ChannelState, Command, CreditId, Epoch, Funding, Gateway,
-    Input, Mac, MilliSat, Reading, Record, RequestId, Sample, Snapshot, Tariff, Units,
+    Input, Mac, Meter, MilliSat, Reading, Record, RequestId, Sample, Snapshot, Tariff, Transfer,
+    Units,
 };
 
 use super::session::{Said, Session};
@@ -251,6 +252,20 @@ impl Life {
             3 => vec![state(who, 2, true)],
             4 => vec![Record::KeyIndex(u32::from(who) + 8), state(who + 8, 1, false)],
             5 => vec![Record::Forget(channel(who + 8, 1).id)],
+            // Its payer comes and goes between two addresses.
+            6.. if step.is_multiple_of(5) => {
+                let [here, there] = [who, SUBSCRIBERS].map(|who| account(who, 1).mac);
+                let number = u32::try_from(step / 5)? - 1;
+                let (from, to) = if number % 2 == 1 { (here, there) } else { (there, here) };
+                let (used, began) = (Meter::default(), Some(Meter::default()));
+                let channel = channel(who, 1).id;
+                let kept = MilliSat(step);
+                let first = Transfer { channel, number, from, to, kept, used, began };
+                // One that comes again changes nothing.
+                let again = Transfer { kept: MilliSat(0), ..first };
+                let update = update(who, CAPACITY_SAT - step * 100);
+                vec![Record::Update(update), Record::Transfer(first), Record::Transfer(again)]
+            }
             6.. => vec![
                 Record::Update(update(who, CAPACITY_SAT - step * 100)),
                 // One that comes late changes nothing.

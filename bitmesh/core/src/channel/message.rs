@@ -371,17 +371,17 @@ impl Message for Receipt {
 }
 
 /// A MAC address in JSON: `02:00:00:00:00:01`.
-mod mac_text {
+pub(crate) mod mac_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     use crate::Mac;
 
-    pub(super) fn serialize<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
         let [a, b, c, d, e, f] = mac.octets;
         serializer.collect_str(&format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
         let text = String::deserialize(deserializer)?;
         parse(&text).ok_or_else(|| D::Error::custom("a MAC address reads 02:00:00:00:00:01"))
     }

@@ -6,17 +6,24 @@
 //!
 //! The meter is read first when time is sold and the answer depends on whether the subscriber
 //! has been cut off. The gate is closed first when the session ends or gets another tariff.
+//!
+//! A channel that goes from one account to another changes both in one batch: `channels/resume.rs`.
+
+mod next;
 
 use bitmesh_common::abi::Mac;
 
 use super::channels::ChannelWrite;
 use super::{Gateway, RETRY_AFTER};
-use crate::account::{Account, Draft, Freeze, Money};
+use crate::account::{Account, Draft, Money};
 use crate::io::{AccountImage, Answer, BatchId, Command, Refusal, RequestId, Sample};
-use crate::record::{AccountState, Epoch, Record, Usage};
+use crate::record::{Record, Usage};
 use crate::tariff::Tariff;
-use crate::units::{BootTime, MilliSat, Units};
+use crate::units::{BootTime, MilliSat};
 use crate::wire::ChannelId;
+
+use self::next::Next;
+pub(super) use self::next::{Leaving, Moment, arriving};
 
 /// A change under way.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +50,10 @@ pub(super) enum Asker {
     Nobody,
     /// Somebody who asked once.
     Request(RequestId),
-    /// Those who wait for this channel.
+    /// Those who wait for an update of this channel.
     Channel(ChannelId),
+    /// Those who wait for this channel to come to another account.
+    Resume(ChannelId),
 }
 
 /// What a change is for.
@@ -54,6 +63,10 @@ pub(super) enum Goal {
     Credit(Mac, Money, Tariff),
     /// No session, and no updates on this channel any more, which has this credit.
     Freeze(ChannelId, MilliSat),
+    /// No session, and this channel, which has this credit here, goes to another account.
+    Leave(ChannelId, MilliSat),
+    /// This channel comes from another account, and if it was paid on, a session at its prices.
+    Arrive(ChannelId, Option<Tariff>),
     /// No session.
     Stop,
     /// No session and no meter.
@@ -74,6 +87,8 @@ pub(super) enum Step {
     Closing,
     /// The disk.
     Persisting,
+    /// The other account that the change is about.
+    Other,
     /// The kernel to have no meter of it.
     Dropping,
     /// The kernel to hold this.
@@ -91,28 +106,6 @@ pub(super) enum PendingBatch {
     Channel(ChannelWrite),
 }
 
-/// The next thing to do for a change.
-#[derive(Clone, Debug)]
-enum Next {
-    Read,
-    Close,
-    Drop,
-    Persist(Box<Draft>),
-    Set,
-    Finish,
-}
-
-/// When and with how fresh a reading a change is decided.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    /// The life of the meters.
-    pub(super) epoch: Epoch,
-    /// Now: when a new session starts.
-    pub(super) now: BootTime,
-    /// An instant before the meter was read, if it has just been.
-    pub(super) read_at: Option<BootTime>,
-}
-
 impl Change {
     pub(super) const fn new(asker: Asker, goal: Goal) -> Self {
         Self {
@@ -124,146 +117,6 @@ impl Change {
             meter_is_gone: false,
         }
     }
-
-    fn next(&self, account: Option<&Account>, at: Moment) -> Next {
-        match (account, self.goal) {
-            (None, Goal::Credit(mac, money, tariff)) => {
-                Next::Persist(Box::new(opening(mac, money, tariff, at)))
-            }
-            (None, Goal::Freeze(..) | Goal::Stop | Goal::Hold | Goal::Rest { .. }) => Next::Finish,
-            (Some(account), Goal::Credit(_, money, tariff)) => {
-                crediting(account, money, tariff, at)
-            }
-            (Some(account), Goal::Freeze(channel, credit)) => {
-                freezing(account, channel, credit, at)
-            }
-            (Some(account), Goal::Stop) => stopping(account, at),
-            (Some(account), Goal::Hold) => self.holding(account, at),
-            (Some(account), Goal::Rest { forget }) => self.resting(account, forget, at),
-        }
-    }
-
-    /// As in [`stopping`]; then the meter goes, whose last reading is durable, and the account.
-    fn resting(&self, account: &Account, forget: bool, at: Moment) -> Next {
-        if account.held.is_some() || account.state.open {
-            return stopping(account, at);
-        }
-        if account.is_dirty() {
-            let usage = Some(account.usage(at.epoch));
-            return Next::Persist(Box::new(Draft { usage, ..Draft::default() }));
-        }
-        if account.is_metered && !self.meter_is_gone {
-            return Next::Drop;
-        }
-        if forget && account.credits.are_allowances() {
-            let forget = Some(account.state.mac);
-            return Next::Persist(Box::new(Draft { forget, ..Draft::default() }));
-        }
-        Next::Finish
-    }
-
-    fn holding(&self, account: &Account, at: Moment) -> Next {
-        if !account.state.open {
-            return Next::Finish;
-        }
-        if self.start_stands {
-            return Next::Set;
-        }
-        match cut_off(account, at) {
-            CutOff::Unknown if account.is_consumed(at.now) => Next::Read,
-            CutOff::Yes if !account.stays_consumed() => {
-                let state = account.settled(at.epoch, at.now);
-                settling(None, account, state, at)
-            }
-            _ => Next::Set,
-        }
-    }
-}
-
-/// Whether the kernel serves nothing to this open session.
-enum CutOff {
-    No,
-    Yes,
-    /// The meter must be read first.
-    Unknown,
-}
-
-fn cut_off(account: &Account, at: Moment) -> CutOff {
-    if account.held_session().is_none() {
-        return CutOff::Yes;
-    }
-    match at.read_at {
-        _ if !account.is_timed() => CutOff::No,
-        None => CutOff::Unknown,
-        Some(read_at) if account.is_consumed(read_at) => CutOff::Yes,
-        Some(_) => CutOff::No,
-    }
-}
-
-/// The first credit of an account.
-fn opening(mac: Mac, money: Money, tariff: Tariff, at: Moment) -> Draft {
-    let state = AccountState {
-        mac,
-        revision: 1,
-        session: 1,
-        open: true,
-        tariff,
-        epoch: at.epoch,
-        start: at.now,
-        time_settled: Units(0),
-    };
-    Draft { state: Some(state), money: Some(money), ..Draft::default() }
-}
-
-fn crediting(account: &Account, money: Money, tariff: Tariff, at: Moment) -> Next {
-    if !account.state.open || account.state.tariff != tariff {
-        if account.held.is_some() {
-            return Next::Close;
-        }
-        let state = account.reopened(at.epoch, at.now, tariff);
-        return settling(Some(money), account, state, at);
-    }
-    match cut_off(account, at) {
-        CutOff::Unknown => Next::Read,
-        CutOff::No => {
-            let money = Some(money);
-            Next::Persist(Box::new(Draft { money, ..Draft::default() }))
-        }
-        CutOff::Yes => {
-            let state = account.settled(at.epoch, at.now);
-            settling(Some(money), account, state, at)
-        }
-    }
-}
-
-fn stopping(account: &Account, at: Moment) -> Next {
-    if account.held.is_some() {
-        return Next::Close;
-    }
-    if !account.state.open {
-        return Next::Finish;
-    }
-    let state = AccountState { open: false, ..account.settled(at.epoch, at.now) };
-    settling(None, account, state, at)
-}
-
-/// The session ends as in [`stopping`]; in the same batch the channel learns what it owes.
-fn freezing(account: &Account, channel: ChannelId, credit: MilliSat, at: Moment) -> Next {
-    if account.held.is_some() {
-        return Next::Close;
-    }
-    let charged = account.charged_to_channel(credit);
-    let freeze = Some(Freeze { channel, charged, meter: account.meter() });
-    let ended = || AccountState { open: false, ..account.settled(at.epoch, at.now) };
-    let state = account.state.open.then(ended);
-    let usage = Some(account.usage(at.epoch));
-    Next::Persist(Box::new(Draft { state, usage, freeze, ..Draft::default() }))
-}
-
-/// A new state, and in the same batch the usage up to it.
-fn settling(money: Option<Money>, account: &Account, state: AccountState, at: Moment) -> Next {
-    let usage = Some(account.usage(at.epoch));
-    Next::Persist(Box::new(Draft { state: Some(state), money, usage, ..Draft::default() }))
 }
 
 impl Gateway {
@@ -275,7 +128,8 @@ impl Gateway {
     /// Goes on with a change as far as it goes without an answer of the shell.
     pub(super) fn go_on(&mut self, mac: Mac, change: Change, at: Moment) {
         if let Some(draft) = self.step(mac, change, at) {
-            self.persist_changes(vec![(mac, draft)]);
+            let arrival = self.arrival(&draft);
+            self.persist_changes([(mac, draft)].into_iter().chain(arrival).collect());
         }
     }
 
@@ -302,6 +156,16 @@ impl Gateway {
                 change.step = Step::Persisting;
                 self.changes.insert(mac, change);
                 return Some(*draft);
+            }
+            Next::Leave(leaving) => {
+                change.step = Step::Persisting;
+                self.changes.insert(mac, change);
+                return Some(self.leave_draft(mac, &leaving));
+            }
+            Next::Depart(channel) => {
+                change.step = Step::Other;
+                self.changes.insert(mac, change);
+                self.depart(channel);
             }
             Next::Set => {
                 let image = account?.image(at.now);
@@ -358,6 +222,9 @@ impl Gateway {
         if let Some(freeze) = &draft.freeze {
             self.freeze_durable(freeze);
         }
+        if let Some(leave) = &draft.leave {
+            self.transfer_durable(&leave.transfer);
+        }
         if let Some(Money::Credit(credit)) = &draft.money {
             self.allowances.remember(credit);
         }
@@ -367,8 +234,8 @@ impl Gateway {
         let Some(mut change) = self.changes.remove(&mac) else { return };
         change.start_stands |= draft.state.is_some();
         match change.goal {
-            Goal::Credit(..) => change.goal = Goal::Hold,
-            Goal::Freeze(..) => change.goal = Goal::Stop,
+            Goal::Credit(..) | Goal::Arrive(..) => change.goal = Goal::Hold,
+            Goal::Freeze(..) | Goal::Leave(..) => change.goal = Goal::Stop,
             Goal::Stop | Goal::Hold | Goal::Rest { .. } => {}
         }
         self.go_on(mac, change, self.moment());
@@ -457,11 +324,13 @@ impl Gateway {
 
     fn finish(&mut self, mac: Mac, change: Change) {
         self.changes.remove(&mac);
-        let Some(account) = self.accounts.get(&mac) else { return self.next_turn(mac) };
-        let balance = account.statement().balance;
+        let account = self.accounts.get(&mac);
+        let balance = account.map_or(MilliSat(0), |account| account.statement().balance);
         let answer = match change.goal {
-            Goal::Stop | Goal::Freeze(..) | Goal::Rest { .. } => Answer::Stopped { balance },
-            Goal::Credit(..) | Goal::Hold => Answer::Granted { balance },
+            Goal::Stop | Goal::Freeze(..) | Goal::Leave(..) | Goal::Rest { .. } => {
+                Answer::Stopped { balance }
+            }
+            Goal::Credit(..) | Goal::Arrive(..) | Goal::Hold => Answer::Granted { balance },
         };
         self.reply(change.asker, Ok(answer));
         self.next_turn(mac);
@@ -474,6 +343,7 @@ impl Gateway {
                 self.commands.push_back(Command::Reply { request, result });
             }
             Asker::Channel(channel) => self.change_answered(channel, result),
+            Asker::Resume(channel) => self.resume_answered(channel, result),
         }
     }
 }

@@ -47,6 +47,9 @@ pub enum RestoreError {
     /// A channel's update without the channel.
     #[error("the database has an update of {0}, but no such channel: restore it from a backup")]
     NoChannel(ChannelId),
+    /// A channel's transfers don't follow one another.
+    #[error("the database lacks a transfer of channel {0}: restore it from a backup")]
+    Transfers(ChannelId),
     /// Two rows of one channel.
     #[error("the database has the channel {0} twice: restore it from a backup")]
     ChannelTwice(ChannelId),

@@ -7,7 +7,7 @@ use bitmesh_core::channel::{CooperativePlan, Funded, Opened, SpendPath};
 use bitmesh_core::wire::ChannelId;
 use bitmesh_core::{
     AccountView, ChannelEnd, ChannelPhase, ChannelState, CreditKind, Mac, MilliSat, Purpose,
-    SpendKind, Units,
+    SpendKind, Transfer, Units,
 };
 
 use crate::world::{Violation, World};
@@ -57,12 +57,34 @@ impl World {
     }
 
     fn channels_of(&self, mac: Mac) -> impl Iterator<Item = &ChannelState> {
-        self.store.channels.values().filter(move |state| state.agreement.mac == mac)
+        self.store.channels.values().filter(move |state| self.station(state) == mac)
+    }
+
+    /// Whose account a channel pays for.
+    fn station(&self, state: &ChannelState) -> Mac {
+        let last = self.transfers_of(state.id).last();
+        last.map_or(state.agreement.mac, |transfer| transfer.to)
+    }
+
+    fn transfers_of(&self, id: ChannelId) -> impl Iterator<Item = &Transfer> {
+        self.store.transfers.range((id, 0)..=(id, u32::MAX)).map(|(_, transfer)| transfer)
+    }
+
+    /// What of a channel's credit stays with accounts that it left.
+    fn kept_of(&self, id: ChannelId) -> MilliSat {
+        MilliSat(self.transfers_of(id).map(|transfer| transfer.kept.0).sum())
+    }
+
+    /// What channels that left this account paid there.
+    fn kept_by(&self, mac: Mac) -> MilliSat {
+        let left = self.store.transfers.values().filter(|transfer| transfer.from == mac);
+        MilliSat(left.map(|transfer| transfer.kept.0).sum())
     }
 
     /// All that the subscriber may use, by what is on disk.
     fn usable(&self, mac: Mac) -> Units {
         let others = self.store.credited(mac, None).units();
+        let others = others.saturating_add(self.kept_by(mac).units());
         self.channels_of(mac).fold(others, |sum, state| {
             let credit = self.credit_of(state);
             let of_this = match (state.frozen, state.end) {
@@ -75,7 +97,8 @@ impl World {
                 }
                 (Some(frozen), _) => frozen.charged,
             };
-            sum.saturating_add(of_this)
+            let here = of_this.saturating_sub(self.kept_of(state.id).units());
+            sum.saturating_add(here)
         })
     }
 
@@ -114,7 +137,7 @@ impl World {
         for state in self.store.channels.values() {
             let paid = self.store.updates.contains_key(&state.id);
             if paid && state.frozen.is_none() {
-                let other = paying.insert(state.agreement.mac, state.id);
+                let other = paying.insert(self.station(state), state.id);
                 hold!(other.is_none(), "{other:?} and {} are both in use", state.id);
             }
         }
@@ -139,7 +162,9 @@ impl World {
         let closed = self.channels_of(mac).filter(|state| state.frozen.is_some()).count();
         let most = 2 + 1_001 * u64::try_from(closed).unwrap();
         hold!(account.rounding.0 <= most, "too much is rounded in {account:?}");
-        let updates: u64 = self.channels_of(mac).map(|state| self.credit_of(state).0).sum();
+        let here = |state: &ChannelState| self.credit_of(state).0 - self.kept_of(state.id).0;
+        let updates: u64 = self.channels_of(mac).map(here).sum();
+        let updates = updates + self.kept_by(mac).0;
         let shown = account.credits.channel.0;
         hold!(shown <= updates, "{account:?} shows more than {updates} msat of updates");
         hold!(shown == updates || !self.store.is_idle(), "{account:?} misses some of {updates}");

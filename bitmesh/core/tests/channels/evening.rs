@@ -5,7 +5,8 @@ use std::time::Duration;
 use bitcoin::{FeeRate, Transaction};
 use bitmesh_common::gate::Direction;
 use bitmesh_core::gateway::channels::BURIED_BLOCKS;
-use bitmesh_core::{ChannelInput, CreditId, Input, MilliSat, Tariff};
+use bitmesh_core::wire::ResumeBody;
+use bitmesh_core::{ChannelInput, CreditId, Input, Mac, MilliSat, Tariff};
 use rand::RngExt as _;
 
 use crate::chain::outside;
@@ -62,8 +63,9 @@ impl World {
     fn something_happens(&mut self) -> Result<(), Violation> {
         let who = self.rng.random_range(0..self.subscribers.len());
         match self.rng.random_range(0..100) {
-            0..25 => self.traffic(who)?,
-            25..55 => self.use_channel(who)?,
+            0..22 => self.traffic(who)?,
+            22..26 => self.come_back(who)?,
+            26..55 => self.use_channel(who)?,
             55..65 => self.pass_some_time()?,
             65..78 => self.chain_goes_on()?,
             78..82 => self.pay_in_a_rush(who)?,
@@ -88,7 +90,8 @@ impl World {
     }
 
     fn traffic(&mut self, who: usize) -> Result<(), Violation> {
-        let mac = self.subscribers[who].mac;
+        let me = &self.subscribers[who];
+        let mac = if self.rng.random_bool(0.9) { me.mac } else { me.earlier };
         for _ in 0..self.rng.random_range(1..30) {
             let up = self.rng.random_bool(0.5);
             let direction = if up { Direction::Uplink } else { Direction::Downlink };
@@ -125,6 +128,44 @@ impl World {
         }
         let more = self.rng.random_range(1..20_000);
         self.pay(who, more).map(drop)
+    }
+
+    /// The subscriber is back under another address, or the same, and takes its channel along; or
+    /// it does not.
+    fn come_back(&mut self, who: usize) -> Result<(), Violation> {
+        let number = u8::try_from(who + 1).unwrap();
+        let mac = Mac::new([2, 0, 0, 0, self.rng.random_range(0..3), number]);
+        self.moves_to(who, mac);
+        let own = self.subscribers[who].channel.as_ref();
+        if own.is_none_or(|own| own.payer.is_none()) || self.rng.random_bool(0.1) {
+            return Ok(());
+        }
+        let Some(Ok(body)) = self.proof(who)? else { return Ok(()) };
+        if self.rng.random_bool(0.2) {
+            // An update is under way meanwhile.
+            let Some(update) = self.sign(who, 50) else { return Ok(()) };
+            let (id, request) = (self.own(who).id, self.send(who, update)?);
+            self.come_back_with(who, body)?;
+            self.pass(Duration::from_secs(2))?;
+            let answer = self.answers.remove(&request);
+            return self.take_pay_answer(id, answer).map(drop);
+        }
+        self.come_back_with(who, body)
+    }
+
+    fn come_back_with(&mut self, who: usize, body: ResumeBody) -> Result<(), Violation> {
+        let mac = self.subscribers[who].mac;
+        let answer = self.resume_with(who, body.clone())?;
+        let Some(answer) = answer else { return Ok(()) };
+        match answer {
+            Ok(view) if view.mac != mac => return Err(format!("{view:?} is not at {mac:?}")),
+            Ok(_) => self.seen.resumed += 1,
+            Err(_) => self.seen.not_resumed += 1,
+        }
+        if let Some(Ok(view)) = self.resume_with(who, body)? {
+            return Err(format!("a proof was taken twice: {view:?}"));
+        }
+        Ok(())
     }
 
     fn new_channel(&mut self, who: usize) -> Result<(), Violation> {
@@ -266,13 +307,15 @@ impl World {
 }
 
 impl Seen {
-    fn each(&mut self) -> [&mut u64; 17] {
+    fn each(&mut self) -> [&mut u64; 19] {
         [
             &mut self.opened,
             &mut self.accepted,
             &mut self.overtaken,
             &mut self.stale,
             &mut self.unconfirmed,
+            &mut self.resumed,
+            &mut self.not_resumed,
             &mut self.not_durable,
             &mut self.one_channel,
             &mut self.crashes,

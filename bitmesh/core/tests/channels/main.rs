@@ -58,6 +58,11 @@ fn an_update_that_is_not_written_is_found_out() {
 }
 
 #[test]
+fn a_transfer_that_is_not_written_is_found_out() {
+    is_found_out(Fault::LostTransfers, SEEDS_FOR_A_FAULT);
+}
+
+#[test]
 fn a_close_that_is_never_broadcast_is_found_out() {
     is_found_out(Fault::LostBroadcasts, SEEDS_FOR_A_FAULT);
 }

@@ -3,14 +3,14 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Network, OutPoint, Transaction, TxIn, TxOut};
-use bitmesh_core::channel::message::{Challenge, CloseRequest, Message as _};
+use bitmesh_core::channel::message::{Challenge, CloseRequest, Message as _, Resume};
 use bitmesh_core::channel::{
     CooperativePlan, Count, Funded, NonceSeed, Opened, Payer, Role, Seed, SpendPath,
 };
 use bitmesh_core::payer::check_receipt;
 use bitmesh_core::wire::{
-    ApiError, ChannelId, CloseBody, CloseCompletion, CloseHalf, CloseOffer, Closed, FundingRequest,
-    OpenRequest, OpenResponse, RawTx, UpdateBody,
+    ApiError, ChannelId, ChannelView, CloseBody, CloseCompletion, CloseHalf, CloseOffer, Closed,
+    FundingRequest, OpenRequest, OpenResponse, RawTx, ResumeBody, UpdateBody,
 };
 use bitmesh_core::{ChannelAnswer, ChannelInput, ChannelResult, Mac, MilliSat, Tariff};
 use rand::RngExt as _;
@@ -22,6 +22,8 @@ const PLENTY: Count = Count { counted: MilliSat(u64::MAX), step: Amount::ZERO };
 
 pub struct Subscriber {
     pub mac: Mac,
+    /// Another address that it had.
+    pub earlier: Mac,
     seed: Seed,
     next_index: u32,
     pub channel: Option<PayersChannel>,
@@ -56,7 +58,7 @@ macro_rules! heard {
 impl Subscriber {
     pub fn new(number: u8) -> Self {
         let mac = Mac::new([2, 0, 0, 0, 0, number]);
-        Self { mac, seed: Seed::new([number; 32]), next_index: 0, channel: None }
+        Self { mac, earlier: mac, seed: Seed::new([number; 32]), next_index: 0, channel: None }
     }
 }
 
@@ -214,11 +216,61 @@ impl World {
         self.pay_with(who, body)
     }
 
+    /// The subscriber has another address.
+    pub fn moves_to(&mut self, who: usize, mac: Mac) {
+        let me = &mut self.subscribers[who];
+        if me.mac != mac {
+            me.earlier = std::mem::replace(&mut me.mac, mac);
+        }
+    }
+
+    /// A challenge of this subscriber's channel, and the proof that it signs with it.
+    pub fn proof(&mut self, who: usize) -> Heard<ResumeBody> {
+        let (mac, channel) = (self.subscribers[who].mac, self.own(who).id);
+        let entropy = self.entropy();
+        let asked = |request| ChannelInput::Challenge { request, channel, mac, entropy };
+        let answer = self.ask(asked)?;
+        let challenge = match heard!(answer, ChannelAnswer::Challenge)? {
+            None => return Ok(None),
+            Some(Err(error)) => return Ok(Some(Err(error))),
+            Some(Ok(answer)) => answer.challenge,
+        };
+        let own = self.own(who);
+        let agreement = own.answer.agreement.digest();
+        let outpoint = own.funded().expect("funded").outpoint();
+        let request = Resume { agreement, outpoint, mac, challenge };
+        Ok(Some(Ok(self.sign_proof(who, request))))
+    }
+
+    pub fn sign_proof(&self, who: usize, request: Resume) -> ResumeBody {
+        let (seed, index) = (&self.subscribers[who].seed, self.own(who).index);
+        let session = seed.session_secret(Network::Regtest, Role::Payer, index).unwrap();
+        ResumeBody { signature: request.sign(&session), request }
+    }
+
+    /// Sends a proof from the subscriber's present address.
+    pub fn resume_with(&mut self, who: usize, body: ResumeBody) -> Heard<ChannelView> {
+        let (mac, channel) = (self.subscribers[who].mac, self.own(who).id);
+        let body = Box::new(body);
+        let answer = self.ask(|request| ChannelInput::Resume { request, channel, mac, body })?;
+        heard!(answer, ChannelAnswer::View)
+    }
+
+    /// Takes the channel along to the subscriber's present address.
+    pub fn resume(&mut self, who: usize) -> Heard<ChannelView> {
+        match self.proof(who)? {
+            None => Ok(None),
+            Some(Err(error)) => Ok(Some(Err(error))),
+            Some(Ok(body)) => self.resume_with(who, body),
+        }
+    }
+
     /// Asks for a close; what to sign.
     pub fn ask_close(&mut self, who: usize) -> Heard<CloseOffer> {
-        let channel = self.own(who).id;
+        let (mac, channel) = (self.subscribers[who].mac, self.own(who).id);
         let entropy = self.entropy();
-        let answer = self.ask(|request| ChannelInput::Challenge { request, channel, entropy })?;
+        let answer =
+            self.ask(|request| ChannelInput::Challenge { request, channel, mac, entropy })?;
         let challenge = match heard!(answer, ChannelAnswer::Challenge)? {
             None => return Ok(None),
             Some(Err(error)) => return Ok(Some(Err(error))),

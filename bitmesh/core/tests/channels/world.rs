@@ -10,7 +10,7 @@ use bitmesh_core::wire::{ApiError, ChannelId};
 use bitmesh_core::{
     AccountImage, Answer, BatchId, BootTime, ChannelAnswer, ChannelCommand, ChannelInput,
     ChannelPolicy, ChannelResult, Command, EarlyCredit, Entropy, Epoch, Gateway, Input, Payout,
-    Purpose, Refusal, RequestId, Sample,
+    Purpose, Record, Refusal, RequestId, Sample,
 };
 use rand::{RngExt as _, SeedableRng as _};
 use rand_xorshift::XorShiftRng;
@@ -32,6 +32,8 @@ pub enum Fault {
     LostUpdates,
     /// The gate is not closed when the core says so.
     GateLeftOpen,
+    /// The disk keeps no transfers.
+    LostTransfers,
     /// The node is never given a close.
     LostBroadcasts,
 }
@@ -44,6 +46,8 @@ pub struct Seen {
     pub overtaken: u64,
     pub stale: u64,
     pub unconfirmed: u64,
+    pub resumed: u64,
+    pub not_resumed: u64,
     pub not_durable: u64,
     pub one_channel: u64,
     pub crashes: u64,
@@ -348,17 +352,14 @@ impl World {
         }
     }
 
-    fn persist(
-        &mut self,
-        batch: BatchId,
-        mut records: Vec<bitmesh_core::Record>,
-    ) -> Result<(), Violation> {
-        use bitmesh_core::Record;
+    fn persist(&mut self, batch: BatchId, mut records: Vec<Record>) -> Result<(), Violation> {
         let forgets = records.iter().filter(|record| matches!(record, Record::Forget(_))).count();
         self.seen.forgotten += u64::try_from(forgets).unwrap();
-        if self.fault == Some(Fault::LostUpdates) {
-            records.retain(|record| !matches!(record, Record::Update(_)));
-        }
+        records.retain(|record| match record {
+            Record::Update(_) => self.fault != Some(Fault::LostUpdates),
+            Record::Transfer(_) => self.fault != Some(Fault::LostTransfers),
+            _ => true,
+        });
         self.store.submit(&mut self.rng, self.now, batch, records);
         match self.fault == Some(Fault::EarlyAck) {
             true => self.tell_of(self.now, Input::Persisted(batch)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bitmesh_core::wire::ChannelId;
 use bitmesh_core::{
     AccountState, BatchId, BootTime, ChannelState, ChannelUpdate, Credit, CreditId, CreditKind,
-    Epoch, Mac, MilliSat, Reading, Record, Snapshot, Units, Usage,
+    Epoch, Mac, MilliSat, Reading, Record, Snapshot, Transfer, Units, Usage,
 };
 use rand::RngExt as _;
 use rand_xorshift::XorShiftRng;
@@ -30,6 +30,7 @@ pub struct Store {
     pub key_index: Option<u32>,
     pub channels: BTreeMap<ChannelId, ChannelState>,
     pub updates: BTreeMap<ChannelId, ChannelUpdate>,
+    pub transfers: BTreeMap<(ChannelId, u32), Transfer>,
     sums: BTreeMap<(Mac, CreditKind), u64>,
     /// Accounts that were forgotten, until somebody has noted it.
     pub forgotten: Vec<Mac>,
@@ -113,8 +114,14 @@ impl Store {
                     *held = update;
                 }
             }
+            Record::Transfer(transfer) => {
+                self.transfers.entry((transfer.channel, transfer.number)).or_insert(transfer);
+            }
             Record::Forget(id) if self.updates.contains_key(&id) => {}
-            Record::Forget(id) => drop(self.channels.remove(&id)),
+            Record::Forget(id) => {
+                self.transfers.retain(|(of, _), _| *of != id);
+                self.channels.remove(&id);
+            }
             Record::ForgetAccount(mac) => self.forget(mac),
         }
     }
@@ -135,6 +142,7 @@ impl Store {
             key_index: self.key_index,
             channels: self.channels.values().cloned().collect(),
             updates: self.updates.values().copied().collect(),
+            transfers: self.transfers.values().copied().collect(),
         }
     }
 

@@ -14,7 +14,7 @@ use bitmesh_core::payer::Used;
 use bitmesh_core::wire::{
     ApiError, ChallengeResponse, ChannelId, ChannelView, ChannelWord, CloseBody, CloseCompletion,
     CloseHalf, CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, PlanBody, RawTx,
-    SignedOffer, UpdateAccepted, UpdateBody,
+    ResumeBody, SignedOffer, UpdateAccepted, UpdateBody,
 };
 use bitmesh_core::{Mac, MilliSat, Tariff};
 
@@ -49,6 +49,9 @@ pub(super) enum Lie {
     Newest,
 }
 
+/// The address that a payer has at first.
+pub(super) const FIRST: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+
 /// What this gateway knows.
 pub(super) struct Book {
     pub(super) lie: Lie,
@@ -62,6 +65,8 @@ pub(super) struct Book {
     /// Whether a funding counts as soon as it is seen.
     pub(super) confirms: bool,
     pub(super) passed: Tally,
+    /// The address of who asks.
+    pub(super) station: Mac,
     pub(super) next_index: u32,
 }
 
@@ -72,6 +77,8 @@ pub(super) struct Channel {
     pub(super) funding: Option<(OutPoint, Amount)>,
     pub(super) side: Side,
     pub(super) updates: u64,
+    /// Whom it pays for.
+    pub(super) served: Mac,
     /// What was charged before its first update.
     before: MilliSat,
     signing: Option<PayeeSigning>,
@@ -116,6 +123,9 @@ impl Book {
 
     /// The gate: what is paid for passes, a packet of 1,000 bytes at a time.
     pub(super) fn pass(&mut self, bytes: u64) {
+        if self.channels.values().any(|channel| channel.served != self.station) {
+            return;
+        }
         for _ in 0..bytes / 1_000 {
             let more = Tally { downlink_bytes: self.passed.downlink_bytes + 1_000, ..self.passed };
             let passed = std::mem::replace(&mut self.passed, more);
@@ -187,7 +197,7 @@ impl Book {
             terms,
             payer_session_key: request.payer_session_key,
             payee_session_key: session.public_key(),
-            mac: Mac::new([2, 0, 0, 0, 0, 1]),
+            mac: self.station,
         };
         let mut shown = Opened::new(agreement.terms.clone()).unwrap().address().to_string();
         if self.lie == Lie::Address {
@@ -203,6 +213,7 @@ impl Book {
             funding: None,
             side: Side::None,
             updates: 0,
+            served: self.station,
             before: MilliSat(0),
             signing: None,
             challenge: [0; 32],
@@ -261,6 +272,7 @@ impl Book {
         }
         Ok(ChannelView {
             channel: id,
+            mac: channel.served,
             state,
             outpoint,
             capacity_sat: channel.funding.map_or(0, |funding| funding.1.to_sat()),
@@ -313,7 +325,21 @@ impl Book {
     pub(super) fn challenge(&mut self, id: ChannelId) -> Result<ChallengeResponse, ApiError> {
         let channel = self.channel(id)?;
         channel.challenge[0] += 1;
-        Ok(ChallengeResponse { challenge: Challenge(channel.challenge) })
+        let challenge = Challenge(channel.challenge);
+        Ok(ChallengeResponse { challenge, mac: self.station })
+    }
+
+    pub(super) fn resume(&mut self, id: ChannelId, body: &ResumeBody) -> Result<(), ApiError> {
+        let station = self.station;
+        let channel = self.channel(id)?;
+        let ResumeBody { request, signature } = body;
+        let key = channel.agreement.payer_session_key;
+        request.verify(&key, signature).map_err(|error| ApiError::new("forged", error))?;
+        assert_eq!(request.agreement, channel.agreement.digest());
+        assert_eq!(Some(request.outpoint), channel.funding.map(|funding| funding.0));
+        assert_eq!((request.mac, request.challenge.0), (station, channel.challenge));
+        channel.served = station;
+        Ok(())
     }
 
     pub(super) fn close(

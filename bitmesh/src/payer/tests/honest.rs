@@ -1,5 +1,6 @@
 use bitcoin::hashes::Hash as _;
 use bitcoin::{OutPoint, Txid};
+use bitmesh_core::Mac;
 use bitmesh_core::wire::ApiError;
 
 use super::fake::{Lie, Side};
@@ -200,4 +201,29 @@ fn a_payer_restored_from_an_old_state_goes_on_from_the_gateways_newest_update() 
     assert_eq!(told.settled().unwrap().settled_sat, Some(charged.div_ceil(1_000)));
     let record = only_record(&old);
     assert!(record.newest.unwrap().change_sat <= newest, "{record:?}");
+}
+
+#[test]
+fn a_payer_under_another_address_proves_whose_the_channel_is_and_goes_on() {
+    let (fake, folder) = (Fake::start(Lie::None), tempfile::tempdir().unwrap());
+    let book = Arc::clone(&fake.book);
+    let other = Mac::new([2, 0, 0, 0, 0, 9]);
+    let mover = std::thread::spawn(move || {
+        for _ in 0..1_000 {
+            if locked(&book).channels.values().any(|channel| channel.updates > 1) {
+                locked(&book).station = other;
+                return locked(&book).charged().0;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("no second update within 10 s");
+    });
+    let (result, told) = run(&fake, state(folder.path()), setup(&fake), 120);
+    let before = mover.join().unwrap();
+    result.unwrap();
+    let moved = |event: &Event| matches!(event, Event::Moved { mac, .. } if mac.0 == other);
+    assert_eq!(told.0.iter().filter(|event| moved(event)).count(), 1, "{:?}", told.warnings());
+    let charged = locked(&fake.book).charged().0;
+    assert!(charged > before, "it is served under the other address");
+    assert_eq!(told.settled().unwrap().used_msat, charged);
 }

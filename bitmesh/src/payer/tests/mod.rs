@@ -83,7 +83,8 @@ fn run_with(
     let meter = Box::new(FakeMeter::new(&fake.book, reads, stop.clone()));
     let wallet: Box<dyn Wallet> = Box::new(FakeWallet { book: Arc::clone(&fake.book) });
     let wallet = has_wallet.then_some(wallet);
-    let mut agent = Agent { setup, state, wallet, meter, watch: &mut told, stop };
+    let station = Box::new(|| Some(locked(&fake.book).station));
+    let mut agent = Agent { setup, state, wallet, meter, station, watch: &mut told, stop };
     let result = agent.run();
     drop(agent);
     (result, told)

@@ -12,7 +12,7 @@ use bitmesh_core::wire::ApiError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::fake::{Book, Lie};
+use super::fake::{Book, FIRST, Lie};
 
 /// The gateway, answering on a port of its own until it is dropped.
 pub(super) struct Fake {
@@ -34,6 +34,7 @@ impl Fake {
             refuse: None,
             confirms: true,
             passed: Tally::default(),
+            station: FIRST,
             next_index: 0,
         }));
         let own = Arc::clone(&book);
@@ -120,6 +121,10 @@ fn route(book: &mut Book, path: &str, body: &str) -> Result<String, ApiError> {
         }
         ["updates"] => json(&book.update(id, &read(body))?),
         ["challenge"] => json(&book.challenge(id)?),
+        ["resume"] => {
+            book.resume(id, &read(body))?;
+            json(&book.view(id)?)
+        }
         ["close"] => json(&book.close(id, &read(body))?),
         ["close", "complete"] => json(&book.complete(id, &read(body))?),
         other => panic!("{other:?}"),

@@ -8,7 +8,7 @@ use bitmesh_core::channel::message::{Agreement, Message as _, MessageSignature, 
 use bitmesh_core::channel::{OutputScript, Role, Seed, Terms};
 use bitmesh_core::{
     BatchId, ChannelEnd, ChannelPhase, ChannelState, ChannelUpdate, CloseTx, Countersigned, Frozen,
-    Funding, Meter, MilliSat, Record, SpendKind, Tariff, Units,
+    Funding, Meter, MilliSat, Record, SpendKind, Tariff, Transfer, Units,
 };
 
 use super::{Durable, mac, write};
@@ -175,6 +175,34 @@ pub fn an_update_without_its_channel_fails_its_batch<S: Durable>(mut store: S) {
     let batch = vec![Record::Channel(Box::new(channel(2, 1))), Record::Update(update(1, 5))];
     assert_eq!(store.commit(&[(BatchId(1), batch)]), [(BatchId(1), false)]);
     assert_eq!(store.load().channels, []);
+}
+
+/// A transfer stays as it was first written, in whatever order they come, and goes only with a
+/// channel that never had an update.
+pub fn a_transfer_is_written_once<S: Durable>(mut store: S) {
+    let of = |who, number: u32, count, began| Transfer {
+        channel: channel(who, 1).id,
+        number,
+        from: mac(who),
+        to: mac(who + 1),
+        kept: MilliSat(count),
+        used: meter(count),
+        began,
+    };
+    write(&mut store, rows(&[&channel(1, 1), &channel(2, 1)]));
+    write(&mut store, vec![Record::Update(update(1, 5))]);
+    let all = [of(1, 1, 0, None), of(1, 2, u64::MAX, Some(meter(u64::MAX))), of(2, 1, 7, None)];
+    write(&mut store, all.iter().rev().copied().map(Record::Transfer).collect());
+    write(&mut store, vec![Record::Transfer(of(1, 2, 3, None))]);
+    let mut store = store.crash();
+    let mut loaded = store.load().transfers;
+    loaded.sort_by_key(|transfer| (transfer.from.octets, transfer.number));
+    assert_eq!(loaded, all);
+    let forget = |who| Record::Forget(channel(who, 1).id);
+    write(&mut store, vec![forget(1), forget(2)]);
+    assert_eq!(store.load().transfers.len(), 2, "what was paid on keeps its transfers");
+    let orphan = vec![Record::Transfer(of(9, 1, 1, None))];
+    assert_eq!(store.commit(&[(BatchId(1), orphan)]), [(BatchId(1), false)]);
 }
 
 /// The highest key index stays, whatever comes after it.

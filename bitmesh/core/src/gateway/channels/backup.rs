@@ -93,8 +93,8 @@ impl Gateway {
             if let Err(error) = check(&line, seed) {
                 from.refused.push((id, error));
             } else if let Some((state, update, more)) = self.state_from(&line) {
-                let mac = line.agreement.mac;
-                let account = accounts.entry(mac).or_insert_with(|| self.account_from(&line));
+                let mac = self.channels.all.get(&id).map_or(line.agreement.mac, Channel::mac);
+                let account = accounts.entry(mac).or_insert_with(|| self.account_from(mac, &line));
                 account.time_settled = account.time_settled.saturating_add(more);
                 from.records.push(Record::Channel(Box::new(state)));
                 from.records.push(Record::Update(update));
@@ -148,8 +148,7 @@ impl Gateway {
     }
 
     /// The account of a station, closed.
-    fn account_from(&self, line: &BackedUp) -> AccountState {
-        let mac = line.agreement.mac;
+    fn account_from(&self, mac: Mac, line: &BackedUp) -> AccountState {
         match self.accounts.get(&mac) {
             Some(account) => AccountState { open: false, ..account.settled(self.epoch, self.now) },
             None => AccountState {

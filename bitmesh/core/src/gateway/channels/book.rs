@@ -7,14 +7,14 @@ use bitmesh_common::abi::Mac;
 
 use super::haggle::Bargains;
 use super::operator::ClosingOperator;
+use super::resume::{Challenges, Moving, Place};
 use super::view::ChannelLine;
 use super::{ChannelPolicy, Entropy};
-use crate::channel::message::Challenge;
 use crate::channel::{
     CooperativePlan, Payee, PayeeClosing, PayeeSigning, PublicKey, SessionSecret, SpendPath,
     VerifiedUpdate,
 };
-use crate::channel_record::{ChannelPhase, ChannelState, ChannelUpdate};
+use crate::channel_record::{ChannelPhase, ChannelState, ChannelUpdate, Transfer};
 use crate::io::RequestId;
 use crate::units::{BootTime, MilliSat};
 use crate::wire::ChannelId;
@@ -33,6 +33,8 @@ pub(in crate::gateway) struct Channels {
     pub(super) payer_keys: BTreeMap<PublicKey, ChannelId>,
     /// Channels that wait for their account to be free.
     pub(super) due: BTreeSet<(Mac, ChannelId)>,
+    /// Channels that are on their way from another account, by where they go.
+    pub(super) arriving: BTreeMap<Mac, ChannelId>,
     /// Channels that are on their way to the disk for the first time, by their C.
     pub(super) opening: BTreeMap<PublicKey, Mac>,
     pub(super) next_index: u32,
@@ -81,6 +83,8 @@ pub(super) struct Channel {
     pub(super) freezing: Option<Box<ChannelState>>,
     /// As it is on disk.
     pub(super) newest: Option<ChannelUpdate>,
+    /// By what is on disk.
+    pub(super) place: Place,
     pub(super) side: Side,
     /// The update that is on its way to the disk.
     pub(super) in_flight: Option<Paying>,
@@ -88,6 +92,8 @@ pub(super) struct Channel {
     pub(super) pending: Option<Paying>,
     /// It is to take no updates any more, and what it is to become.
     pub(super) to_freeze: Option<ChannelPhase>,
+    /// It is to pay for another account.
+    pub(super) moving: Option<Moving>,
     pub(super) talk: Talk,
 }
 
@@ -102,7 +108,7 @@ pub(super) struct Talk {
     pub(super) notice: Option<String>,
     /// Other payments to the channel's address.
     pub(super) strays: BTreeMap<OutPoint, Amount>,
-    pub(super) challenge: Option<(Challenge, BootTime)>,
+    pub(super) challenges: Challenges,
     pub(super) closer: Option<Closer>,
     pub(super) signing: Option<Signing>,
     /// Who waits for the cooperative close to be durable.
@@ -176,6 +182,7 @@ impl Channels {
             of_station: BTreeMap::new(),
             payer_keys: BTreeMap::new(),
             due: BTreeSet::new(),
+            arriving: BTreeMap::new(),
             opening: BTreeMap::new(),
             next_index: 0,
             chain,
@@ -189,24 +196,38 @@ impl Channels {
     }
 
     pub(super) fn insert(&mut self, channel: Channel) {
-        let state = &channel.state;
-        let (id, agreement) = (state.id, &state.agreement);
-        self.of_station.entry(agreement.mac).or_default().insert(id);
-        self.payer_keys.insert(agreement.terms.payer_key, id);
+        let (id, mac) = (channel.state.id, channel.mac());
+        self.of_station.entry(mac).or_default().insert(id);
+        self.payer_keys.insert(channel.state.agreement.terms.payer_key, id);
         self.all.insert(id, channel);
     }
 
     pub(super) fn remove(&mut self, id: ChannelId) {
         let Some(channel) = self.all.remove(&id) else { return };
-        let agreement = &channel.state.agreement;
-        self.payer_keys.remove(&agreement.terms.payer_key);
-        self.due.remove(&(agreement.mac, id));
+        self.payer_keys.remove(&channel.state.agreement.terms.payer_key);
+        self.due.remove(&(channel.mac(), id));
         self.ready.remove(&id);
-        if let Some(channels) = self.of_station.get_mut(&agreement.mac) {
+        self.leave_station(channel.mac(), id);
+    }
+
+    fn leave_station(&mut self, mac: Mac, id: ChannelId) {
+        if let Some(channels) = self.of_station.get_mut(&mac) {
             channels.remove(&id);
             if channels.is_empty() {
-                self.of_station.remove(&agreement.mac);
+                self.of_station.remove(&mac);
             }
+        }
+    }
+
+    /// A channel pays for another account; what waits for its turn waits there.
+    pub(super) fn rehome(&mut self, transfer: &Transfer) {
+        let Transfer { channel: id, from, to, .. } = *transfer;
+        let Some(channel) = self.all.get_mut(&id) else { return };
+        channel.place.follow(transfer);
+        self.leave_station(from, id);
+        self.of_station.entry(to).or_default().insert(id);
+        if self.due.remove(&(from, id)) {
+            self.due.insert((to, id));
         }
     }
 
@@ -243,15 +264,18 @@ impl Channels {
 
 impl Channel {
     pub(super) fn new(state: ChannelState) -> Self {
+        let place = Place::at(state.agreement.mac);
         Self {
             state,
             next: None,
             freezing: None,
             newest: None,
+            place,
             side: Side::None,
             in_flight: None,
             pending: None,
             to_freeze: None,
+            moving: None,
             talk: Talk::default(),
         }
     }
@@ -261,8 +285,9 @@ impl Channel {
         self.next.as_deref().unwrap_or(&self.state)
     }
 
-    pub(super) fn mac(&self) -> Mac {
-        self.state.agreement.mac
+    /// Whose account it pays for.
+    pub(super) const fn mac(&self) -> Mac {
+        self.place.mac
     }
 
     /// All that is durable of what was paid.
@@ -273,6 +298,11 @@ impl Channel {
     /// Whether it took an update, or is about to.
     pub(super) fn is_paid(&self) -> bool {
         self.newest.is_some() || self.in_flight.is_some() || self.pending.is_some()
+    }
+
+    /// Whether it was paid on and can be, by what is on disk or about to be.
+    pub(super) fn is_in_payment(&self) -> bool {
+        self.state.phase == ChannelPhase::Live && self.is_paid()
     }
 
     /// Whether nothing hints at an end.

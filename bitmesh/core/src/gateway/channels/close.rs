@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bitcoin::hashes::{Hash as _, HashEngine as _, sha256};
 use bitcoin::{Amount, Txid};
+use bitmesh_common::abi::Mac;
 
 use super::book::{Channel, Closer, Side, Signing};
 use super::end::read_spend;
@@ -51,7 +52,7 @@ impl Gateway {
         let Some(channel) = self.channels.all.get_mut(&id) else { return };
         let Some(phase) = channel.to_freeze else { return };
         if channel.newest.is_some() {
-            let goal = Goal::Freeze(id, channel.credit());
+            let goal = Goal::Freeze(id, channel.credit_here());
             let (mac, change) = (channel.mac(), Change::new(Asker::Nobody, goal));
             return self.go_on(mac, change, self.moment());
         }
@@ -67,12 +68,13 @@ impl Gateway {
     pub(super) fn challenge(
         &mut self,
         id: ChannelId,
+        mac: Mac,
         entropy: &Entropy,
     ) -> Result<ChannelAnswer, ApiError> {
         let (now, challenge) = (self.now, Challenge(self.draw(entropy)));
         let channel = self.payers_channel(id)?;
-        channel.talk.challenge = Some((challenge, now));
-        Ok(ChannelAnswer::Challenge(ChallengeResponse { challenge }))
+        channel.talk.challenges.add(mac, challenge, now);
+        Ok(ChannelAnswer::Challenge(ChallengeResponse { challenge, mac }))
     }
 
     /// 32 bytes that were never drawn before, even if the shell gave the same entropy twice: a
@@ -126,11 +128,10 @@ impl Gateway {
         }
         let key = channel.state.agreement.payer_session_key;
         body.request.verify(&key, &body.signature).map_err(Refused::from)?;
-        let fresh = |(challenge, at): &(Challenge, _)| {
-            *challenge == body.request.challenge && now.since(*at) <= CHALLENGE_VALID
-        };
-        channel.talk.challenge.take_if(|challenge| fresh(challenge)).ok_or(Refused::Challenge)?;
-        Ok(())
+        match channel.talk.challenges.take(None, body.request.challenge, now) {
+            true => Ok(()),
+            false => Err(Refused::Challenge.into()),
+        }
     }
 
     /// Tells a payer who waits what to sign, once the charges are final.
@@ -325,15 +326,14 @@ fn receipt(
     close_txid: Txid,
 ) -> Option<Receipt> {
     let frozen = channel.state.frozen?;
-    let began = channel.newest.as_ref().map_or(frozen.meter, |newest| newest.began);
-    let time = frozen.meter.time_charged.saturating_sub(began.time_charged);
+    let used = channel.used(&frozen.meter);
     let credited: Amount = closing.credit();
     Some(Receipt {
         agreement: bitcoin::hashes::sha256::Hash::from_byte_array(channel.state.id.0),
         outpoint: closing.channel().outpoint(),
-        uplink_bytes: frozen.meter.uplink_bytes.saturating_sub(began.uplink_bytes),
-        downlink_bytes: frozen.meter.downlink_bytes.saturating_sub(began.downlink_bytes),
-        time_ms: billed_ms(time, channel.state.agreement.tariff.msat_per_minute),
+        uplink_bytes: used.uplink_bytes,
+        downlink_bytes: used.downlink_bytes,
+        time_ms: billed_ms(used.time_charged, channel.state.agreement.tariff.msat_per_minute),
         charged_msat: frozen.charged.ceil(),
         credited,
         settled: settlement.payout,

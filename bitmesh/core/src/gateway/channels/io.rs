@@ -10,8 +10,8 @@ use crate::io::RequestId;
 use crate::tariff::Tariff;
 use crate::wire::{
     ApiError, BidAnswer, BidRequest, ChallengeResponse, ChannelId, ChannelView, CloseBody,
-    CloseCompletion, CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, SignedOffer,
-    UpdateAccepted, UpdateBody,
+    CloseCompletion, CloseOffer, Closed, FundingRequest, OpenRequest, OpenResponse, ResumeBody,
+    SignedOffer, UpdateAccepted, UpdateBody,
 };
 
 /// 32 bytes that the shell drew from the system's source of randomness, for this input alone.
@@ -83,14 +83,29 @@ pub enum ChannelInput {
         /// What it sent.
         body: UpdateBody,
     },
-    /// A payer wants to close and needs a challenge. Answer: [`ChannelAnswer::Challenge`].
+    /// A payer wants to close or to resume and needs a challenge. Answer:
+    /// [`ChannelAnswer::Challenge`].
     Challenge {
         /// Names the reply.
         request: RequestId,
         /// Which channel.
         channel: ChannelId,
+        /// The station that asks, by what the shell knows of the sender.
+        mac: Mac,
         /// The challenge.
         entropy: Entropy,
+    },
+    /// A payer is back, perhaps with another address. Answer: [`ChannelAnswer::View`], once the
+    /// gate of the old address is closed, its last sample durable, and the new gate open.
+    Resume {
+        /// Names the reply.
+        request: RequestId,
+        /// Which channel.
+        channel: ChannelId,
+        /// The station that asks, by what the shell knows of the sender.
+        mac: Mac,
+        /// What it sent.
+        body: Box<ResumeBody>,
     },
     /// A payer asks for a cooperative close. Answer: [`ChannelAnswer::CloseOffer`], once the gate
     /// is closed and the last sample durable.
@@ -191,6 +206,7 @@ impl ChannelInput {
             | Self::Fund { request, .. }
             | Self::Update { request, .. }
             | Self::Challenge { request, .. }
+            | Self::Resume { request, .. }
             | Self::Close { request, .. }
             | Self::Complete { request, .. }
             | Self::CloseByOperator { request, .. } => Some(*request),

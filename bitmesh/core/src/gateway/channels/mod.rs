@@ -29,6 +29,7 @@ mod pay;
 mod policy;
 mod refusal;
 mod restore;
+mod resume;
 mod spend;
 mod view;
 mod write;
@@ -48,6 +49,7 @@ pub use self::lapse::{MAX_LAPSED, MAX_STRAYS};
 pub use self::operator::{CLOSE_GRACE, MAX_CLOSING_OPERATORS, PAYER_THERE};
 pub use self::policy::{ChannelPolicy, EarlyCredit, Payout};
 pub use self::restore::PolicyError;
+pub use self::resume::{MAX_CHALLENGES, MAX_RESUMERS, MAX_RESUMES};
 pub use self::view::ChannelLine;
 pub(super) use self::write::ChannelWrite;
 
@@ -130,9 +132,12 @@ impl Gateway {
             }
             ChannelInput::Fund { request, channel, body } => self.fund(request, channel, &body),
             ChannelInput::Update { request, channel, body } => self.update(request, channel, &body),
-            ChannelInput::Challenge { request, channel, entropy } => {
-                let challenge = self.challenge(channel, &entropy);
+            ChannelInput::Challenge { request, channel, mac, entropy } => {
+                let challenge = self.challenge(channel, mac, &entropy);
                 self.answer(request, challenge);
+            }
+            ChannelInput::Resume { request, channel, mac, body } => {
+                self.resume(request, channel, mac, &body);
             }
             ChannelInput::Close { request, channel, body, entropy } => {
                 self.close(request, channel, &body, entropy);

@@ -254,7 +254,8 @@ impl Channel {
     fn has_lapsed(&self, unix_s: u64, tip: u32) -> bool {
         let state = self.wanted();
         let idle = !self.is_paid() && state.close.is_none() && state.end.is_none();
-        if !idle || self.next.is_some() || self.freezing.is_some() || self.talk.is_forgotten {
+        let on_its_way = self.next.is_some() || self.freezing.is_some() || self.moving.is_some();
+        if !idle || on_its_way || self.talk.is_forgotten {
             return false;
         }
         let signed = state.payer_signature.is_some();

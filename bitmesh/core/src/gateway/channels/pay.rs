@@ -5,12 +5,12 @@
 
 use bitmesh_common::abi::Mac;
 
-use super::book::{Paying, Side};
+use super::book::{Channel, Paying, Side};
 use super::refusal::Refused;
 use super::{ChannelAnswer, MAX_CHAIN_SILENCE, MAX_UPDATE_ASKERS};
 use crate::account::{Account, Money};
 use crate::channel::VerifiedUpdate;
-use crate::channel_record::{ChannelPhase, ChannelUpdate};
+use crate::channel_record::ChannelUpdate;
 use crate::gateway::change::{Asker, Change, Goal};
 use crate::gateway::{Gateway, MAX_ACCOUNTS, MAX_CHANGES};
 use crate::io::{Answer, Refusal, RequestId};
@@ -86,9 +86,9 @@ impl Gateway {
     /// Whether the station pays on another channel.
     fn other_in_use(&self, id: ChannelId) -> bool {
         let Some(channel) = self.channels.all.get(&id) else { return false };
-        self.channels.of(channel.mac()).any(|other| {
-            other.state.id != id && other.state.phase == ChannelPhase::Live && other.is_paid()
-        })
+        let arriving = self.channels.arriving.get(&channel.mac());
+        let others = self.channels.of(channel.mac()).filter(|other| other.state.id != id);
+        arriving.is_some_and(|other| *other != id) || others.into_iter().any(Channel::is_in_payment)
     }
 
     fn take_update(&mut self, request: RequestId, id: ChannelId, verified: VerifiedUpdate) {
@@ -123,14 +123,15 @@ impl Gateway {
             let Some(id) = self.channels.next_due(mac) else { return };
             self.channels.due.remove(&(mac, id));
             let Some(channel) = self.channels.all.get_mut(&id) else { continue };
-            let is_ending = channel.to_freeze.is_some();
-            match channel.pending.take() {
-                Some(paying) => {
-                    if is_ending {
-                        self.channels.due.insert((mac, id));
-                    }
-                    self.start_update(id, paying);
-                }
+            let (is_ending, is_to_move) = (channel.to_freeze.is_some(), channel.is_to_move());
+            let paying = channel.pending.take();
+            let waits_for = [paying.is_some(), is_to_move, is_ending];
+            if waits_for.iter().filter(|waits| **waits).count() > 1 {
+                self.channels.due.insert((mac, id));
+            }
+            match paying {
+                Some(paying) => self.start_update(id, paying),
+                None if is_to_move => self.start_move(id),
                 None if is_ending => self.start_freeze(id),
                 None => {}
             }

@@ -3,7 +3,7 @@
 use bitcoin::Txid;
 use thiserror::Error;
 
-use super::{MAX_LIVE_CHANNELS, MAX_UNFUNDED_PER_STATION};
+use super::{MAX_LIVE_CHANNELS, MAX_RESUMES, MAX_UNFUNDED_PER_STATION};
 use crate::channel::{CloseError, FundingError, MessageError, TermsError, UpdateError};
 use crate::wire::ApiError;
 
@@ -81,8 +81,14 @@ pub(super) enum Refused {
     Closed(Txid),
     #[error("the signature does not hold for this message and this key")]
     ForgedMessage,
-    #[error("the challenge is not the channel's newest: ask for another")]
+    #[error(
+        "the challenge is not this station's newest of the channel, or too old: ask for another"
+    )]
     Challenge,
+    #[error("this proof names another address than it was sent from: sign the challenge's own")]
+    OtherStation,
+    #[error("this channel came back under another address {MAX_RESUMES} times: close it")]
+    TooManyResumes,
     #[error("there is no offer to close for this signature: ask for one, then sign it")]
     NoCloseOffer,
     #[error("the account would hold more than the gateway can count: close and open a new channel")]
@@ -123,6 +129,8 @@ impl Refused {
             Self::Closed(_) => "closed",
             Self::ForgedMessage => "forged",
             Self::Challenge => "challenge",
+            Self::OtherStation => "other_station",
+            Self::TooManyResumes => "too_many_resumes",
             Self::NoCloseOffer => "no_close_offer",
             Self::Amount => "amount",
             Self::NoRoom => "no_room",

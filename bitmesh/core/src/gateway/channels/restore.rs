@@ -6,9 +6,10 @@ use super::book::{Channel, Shop};
 use super::open::least_first_update;
 use super::{ChannelPolicy, MAX_CHANNELS};
 use crate::channel::{KeyError, MAX_CAPACITY, MIN_MARGIN_BLOCKS, Role};
-use crate::channel_record::{ChannelState, ChannelUpdate};
+use crate::channel_record::{ChannelState, ChannelUpdate, Transfer};
 use crate::gateway::{Gateway, RestoreError};
 use crate::record::{CreditKind, Snapshot};
+use crate::units::MilliSat;
 use crate::wire::ChannelId;
 
 /// Why channels can't be sold under this policy.
@@ -101,12 +102,32 @@ impl Gateway {
             }
             self.channels.insert(Channel::new(state.clone()));
         }
+        self.load_transfers(&snapshot.transfers)?;
         for update in &snapshot.updates {
             self.load_update(update)?;
         }
         let macs: Vec<_> = self.channels.of_station.keys().copied().collect();
         for mac in macs {
             self.recount(Some(mac));
+        }
+        Ok(())
+    }
+
+    fn load_transfers(&mut self, transfers: &[Transfer]) -> Result<(), RestoreError> {
+        let mut transfers: Vec<&Transfer> = transfers.iter().collect();
+        transfers.sort_by_key(|transfer| (transfer.channel, transfer.number));
+        for transfer in transfers {
+            let Transfer { channel: id, from, kept, .. } = *transfer;
+            let channel = self.channels.all.get(&id).ok_or(RestoreError::NoChannel(id))?;
+            if !channel.place.is_followed_by(transfer) {
+                return Err(RestoreError::Transfers(id));
+            }
+            self.channels.rehome(transfer);
+            if kept > MilliSat(0) {
+                let account = self.accounts.get_mut(&from).ok_or(RestoreError::NoAccount(from))?;
+                let credits = account.credits.with(CreditKind::Channel, kept);
+                account.credits = credits.ok_or(RestoreError::TooMuch(from))?;
+            }
         }
         Ok(())
     }
@@ -119,7 +140,7 @@ impl Gateway {
         if channel.newest.replace(*update).is_some() {
             return Err(RestoreError::ChannelTwice(id));
         }
-        let credit = channel.credit();
+        let credit = channel.credit_here();
         let account = self.accounts.get_mut(&mac).ok_or(RestoreError::NoAccount(mac))?;
         let credits = account.credits.with(CreditKind::Channel, credit);
         account.credits = credits.ok_or(RestoreError::TooMuch(mac))?;

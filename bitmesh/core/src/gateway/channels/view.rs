@@ -71,6 +71,7 @@ impl Gateway {
         let tip_height = self.channels.chain.tip.unwrap_or(0);
         Some(ChannelView {
             channel: id,
+            mac: channel.mac(),
             state: self.word(channel),
             outpoint: state.funding.map(|funding| funding.outpoint),
             capacity_sat: state.funding.map_or(0, |funding| funding.capacity.to_sat()),
@@ -105,7 +106,9 @@ impl Gateway {
         let final_charge = channel.state.frozen.map(|frozen| frozen.charged);
         final_charge.unwrap_or_else(|| {
             let account = self.accounts.get(&channel.mac());
-            account.map_or(Units(0), |account| account.charged_to_channel(channel.credit()))
+            let credit = channel.credit_here();
+            let here = account.map_or(Units(0), |account| account.charged_to_channel(credit));
+            channel.place.kept.units().saturating_add(here)
         })
     }
 

@@ -105,7 +105,8 @@ impl Gateway {
         let mut next = channel.wanted().clone();
         next.revision = next.revision.saturating_add(1);
         next.phase = channel.to_freeze?;
-        next.frozen = Some(Frozen { charged: freeze.charged, meter: freeze.meter, height });
+        let charged = channel.place.kept.units().saturating_add(freeze.charged);
+        next.frozen = Some(Frozen { charged, meter: freeze.meter, height });
         channel.freezing = Some(Box::new(next.clone()));
         channel.next = Some(Box::new(next.clone()));
         Some(Record::Channel(Box::new(next)))

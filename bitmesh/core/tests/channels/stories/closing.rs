@@ -32,8 +32,8 @@ impl World {
     }
 
     fn challenge(&mut self, channel: ChannelId) -> Challenge {
-        let entropy = self.entropy();
-        let answer = self.ask(|request| ChannelInput::Challenge { request, channel, entropy });
+        let (mac, entropy) = (self.subscribers[0].mac, self.entropy());
+        let answer = self.ask(|request| ChannelInput::Challenge { request, channel, mac, entropy });
         match *answer.unwrap().unwrap().unwrap() {
             ChannelAnswer::Challenge(answer) => answer.challenge,
             other => panic!("{other:?}"),

@@ -11,6 +11,7 @@ mod opening;
 mod operator;
 mod paying;
 mod refusing;
+mod resuming;
 
 use std::time::Duration;
 
