@@ -83,6 +83,9 @@ impl Options {
 ///
 /// Fails without root or a Bitcoin node, and if an update that was accepted is lost.
 pub fn payments(options: Options, keysend: &Path) -> Result<Report> {
+    // First, so that a failure of the nodes costs no results of ours.
+    eprintln!("keysend between two Lightning nodes");
+    let rival = keysend::measure(keysend, options.keysend)?;
     let mut market = Market::with_long_channels(LOCK_BLOCKS)?;
     crowd::settle(&market.lab, options.crowd)?;
     eprintln!("opening {LOT} channels");
@@ -101,8 +104,7 @@ pub fn payments(options: Options, keysend: &Path) -> Result<Report> {
     let bytes = database_bytes(&market)?.saturating_sub(bytes_of_few);
     let a_channel = bytes as f64 / f64::from(options.crowd - LOT);
     report.add_single("database_per_channel", a_channel, "bytes");
-    drop(market);
-    rival(keysend, options, &mut report)?;
+    compare(&rival, &mut report)?;
     report.note("an update counts when it is synced to the disk, and is answered then");
     report.note("the load generator shares the machine; a spread is the median absolute deviation");
     Ok(report)
@@ -252,10 +254,9 @@ fn database_bytes(market: &Market) -> Result<u64> {
     Ok(std::fs::metadata(market.agent.house.database())?.len())
 }
 
-fn rival(program: &Path, options: Options, report: &mut Report) -> Result<()> {
-    eprintln!("keysend between two Lightning nodes");
-    for (name, rate) in keysend::measure(program, options.keysend)? {
-        report.add_single(&name, rate, "1/s");
+fn compare(rival: &[(String, f64)], report: &mut Report) -> Result<()> {
+    for (name, rate) in rival {
+        report.add_single(name, *rate, "1/s");
     }
     let (ours, theirs) = (report.value("durable_updates_per_s"), report.value("keysend_per_s"));
     let times = ours.context("measured")? / theirs.context("the nodes told no rate")?;
