@@ -85,6 +85,8 @@ pub struct World {
     pub seen: Seen,
     /// The node does not answer.
     pub is_chain_down: bool,
+    /// When the newest block was made, if others may be withheld.
+    pub block_unix_s: Option<u64>,
     pub feerate: FeeRate,
     pub confirmations: u32,
     pub early: Option<EarlyCredit>,
@@ -149,6 +151,7 @@ impl World {
             crash_chance: 0.0,
             seen: Seen::default(),
             is_chain_down: false,
+            block_unix_s: None,
             feerate: FeeRate::from_sat_per_vb_u32(1),
             confirmations: 1,
             early: None,
@@ -411,7 +414,8 @@ impl World {
                 self.fact(fact)?;
             }
         }
-        self.fact(ChannelInput::Tip { height, unix_s })
+        let block_unix_s = self.block_unix_s;
+        self.fact(ChannelInput::Tip { height, unix_s, block_unix_s })
     }
 
     fn news(&mut self, channel: ChannelId) -> Vec<ChannelInput> {

@@ -18,16 +18,21 @@ impl Gateway {
     pub(super) fn look_at_deadlines(&mut self, tip: u32, is_new: bool) {
         let ids: Vec<ChannelId> =
             self.channels.all.values().filter(|c| !c.is_over()).map(id_of).collect();
+        let closing_height = self.closing_height(tip);
         for id in &ids {
-            self.look_at_deadline(*id, tip);
+            self.look_at_deadline(*id, tip, closing_height);
         }
         if is_new {
             self.bump(tip);
+        }
+        // Blocks that are not seen count here, too: what was sent may not have come through.
+        let looked_at = std::mem::replace(&mut self.channels.chain.looked_at, closing_height);
+        if is_new || looked_at != closing_height {
             ids.into_iter().for_each(|id| self.send_close_again(id));
         }
     }
 
-    fn look_at_deadline(&mut self, id: ChannelId, tip: u32) {
+    fn look_at_deadline(&mut self, id: ChannelId, tip: u32, closing_height: u32) {
         let Some(channel) = self.channels.all.get_mut(&id) else { return };
         if let Some(end) = channel.wanted().end {
             return self.look_at_end(id, &end, tip);
@@ -35,7 +40,7 @@ impl Gateway {
         if channel.wanted().has_unknown_height() {
             self.want(id, |state| state.set_unknown_heights(tip));
         }
-        if self.channels.all.get(&id).is_some_and(|channel| is_overdue(channel, tip)) {
+        if self.channels.all.get(&id).is_some_and(|c| is_overdue(c, tip, closing_height)) {
             self.freeze(id, ChannelPhase::ClosingAlone);
         }
     }
@@ -170,12 +175,12 @@ fn id_of(channel: &Channel) -> ChannelId {
 }
 
 /// Whether the gateway must close alone: the expiry is near, or closing together takes too long.
-fn is_overdue(channel: &Channel, tip: u32) -> bool {
+fn is_overdue(channel: &Channel, tip: u32, closing_height: u32) -> bool {
     if !channel.is_paid() {
         return false;
     }
     let state = channel.wanted();
-    let is_last_call = tip >= state.agreement.terms.last_call();
+    let is_last_call = closing_height >= state.agreement.terms.last_call();
     match state.phase {
         ChannelPhase::Live => is_last_call,
         ChannelPhase::Closing => {

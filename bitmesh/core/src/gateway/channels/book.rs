@@ -1,6 +1,7 @@
 //! The channels of a gateway, in memory.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 use bitmesh_common::abi::Mac;
@@ -66,6 +67,12 @@ pub(super) struct Chain {
     pub(super) tip: Option<u32>,
     /// When the shell last spoke of it.
     pub(super) heard: BootTime,
+    /// When the height last changed.
+    pub(super) news: BootTime,
+    /// How old the newest block was when the shell last spoke of it, if newer ones may be withheld.
+    pub(super) tip_age: Option<Duration>,
+    /// The height that closes were last looked at for.
+    pub(super) looked_at: u32,
     pub(super) is_up: bool,
     pub(super) feerate: FeeRate,
     /// The latest that the shell said, in seconds since 1970.
@@ -174,8 +181,16 @@ impl Signing {
 
 impl Channels {
     pub(in crate::gateway) fn new(now: BootTime) -> Self {
-        let chain =
-            Chain { tip: None, heard: now, is_up: false, feerate: FEERATE_AT_FIRST, unix_s: 0 };
+        let chain = Chain {
+            tip: None,
+            heard: now,
+            news: now,
+            tip_age: None,
+            looked_at: 0,
+            is_up: false,
+            feerate: FEERATE_AT_FIRST,
+            unix_s: 0,
+        };
         Self {
             shop: None,
             all: BTreeMap::new(),

@@ -143,6 +143,9 @@ pub enum ChannelInput {
         height: u32,
         /// Seconds since 1970, by the machine's clock.
         unix_s: u64,
+        /// When the newest block says that it was made, in seconds since 1970, if newer ones may be
+        /// withheld from who is asked: then [`super::MAX_BLOCK_SILENCE`] counts.
+        block_unix_s: Option<u64>,
     },
     /// The chain can't be seen: there are no new channels until the next [`Self::Tip`]. Sessions
     /// in force go on for [`super::MAX_CHAIN_SILENCE`].

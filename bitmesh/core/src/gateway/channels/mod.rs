@@ -30,6 +30,7 @@ mod policy;
 mod refusal;
 mod restore;
 mod resume;
+mod silence;
 mod spend;
 mod view;
 mod write;
@@ -50,6 +51,7 @@ pub use self::operator::{CLOSE_GRACE, MAX_CLOSING_OPERATORS, PAYER_THERE};
 pub use self::policy::{ChannelPolicy, EarlyCredit, Payout};
 pub use self::restore::PolicyError;
 pub use self::resume::{MAX_CHALLENGES, MAX_RESUMERS, MAX_RESUMES};
+pub use self::silence::{MAX_BLOCK_SILENCE, MAX_CLOCK_SILENCE, UNSEEN_BLOCK_EVERY};
 pub use self::view::ChannelLine;
 pub(super) use self::write::ChannelWrite;
 
@@ -156,7 +158,9 @@ impl Gateway {
 
     fn chain_fact(&mut self, fact: ChannelInput) {
         match fact {
-            ChannelInput::Tip { height, unix_s } => self.new_tip(height, unix_s),
+            ChannelInput::Tip { height, unix_s, block_unix_s } => {
+                self.new_tip(height, unix_s, block_unix_s);
+            }
             ChannelInput::ChainDown => self.channels.chain.is_up = false,
             ChannelInput::FeeRate(feerate) => self.channels.chain.feerate = feerate,
             ChannelInput::FundingSeen { channel, outpoint, capacity, height } => {
@@ -174,13 +178,18 @@ impl Gateway {
         }
     }
 
-    fn new_tip(&mut self, height: u32, unix_s: u64) {
+    fn new_tip(&mut self, height: u32, unix_s: u64, block_unix_s: Option<u64>) {
+        let now = self.now;
         let chain = &mut self.channels.chain;
         let is_new = chain.tip != Some(height);
+        if is_new {
+            chain.news = now;
+        }
         chain.tip = Some(height);
-        chain.heard = self.now;
+        chain.heard = now;
         chain.is_up = true;
         chain.unix_s = chain.unix_s.max(unix_s);
+        chain.tip_age = block_unix_s.map(|at| Duration::from_secs(unix_s.saturating_sub(at)));
         if self.channels.shop.is_some() {
             self.forget_lapsed();
             self.look_at_deadlines(height, is_new);

@@ -67,7 +67,8 @@ impl Gateway {
     /// The newest block, if the chain is being watched.
     pub(super) fn chain_tip(&self) -> Result<u32, Refused> {
         let chain = &self.channels.chain;
-        chain.tip.filter(|_| chain.is_up).ok_or(Refused::ChainUnavailable)
+        let tip = chain.tip.filter(|_| chain.is_up).ok_or(Refused::ChainUnavailable)?;
+        self.check_silence().map(|()| tip)
     }
 
     pub(super) fn open(&mut self, request: RequestId, mac: Mac, body: &OpenRequest, unix_s: u64) {

@@ -44,6 +44,7 @@ impl Gateway {
     ) -> Result<VerifiedUpdate, ApiError> {
         let now = self.now;
         let chain = self.channels.chain;
+        let silence = self.check_silence();
         let other = self.other_in_use(id);
         let channel = self.payers_channel(id)?;
         if let Some(end) = channel.wanted().end {
@@ -64,6 +65,7 @@ impl Gateway {
         let update = body.of(outpoint)?;
         let tip = chain.tip.filter(|_| now.since(chain.heard) <= MAX_CHAIN_SILENCE);
         let tip = tip.ok_or(Refused::ChainUnavailable)?;
+        silence?;
         let (have, required) = (channel.confirmations(tip), channel.state.confirmations);
         if have >= required {
             // As agreed.

@@ -3,7 +3,7 @@
 use bitcoin::Txid;
 use thiserror::Error;
 
-use super::{MAX_LIVE_CHANNELS, MAX_RESUMES, MAX_UNFUNDED_PER_STATION};
+use super::{MAX_BLOCK_SILENCE, MAX_LIVE_CHANNELS, MAX_RESUMES, MAX_UNFUNDED_PER_STATION};
 use crate::channel::{CloseError, FundingError, MessageError, TermsError, UpdateError};
 use crate::wire::ApiError;
 
@@ -14,6 +14,12 @@ pub(super) enum Refused {
     ChannelsOff,
     #[error("the gateway can't see the bitcoin chain now: try again later")]
     ChainUnavailable,
+    #[error(
+        "no block came for {} minutes, and some may be hidden from the gateway: try again after the \
+         next one",
+        MAX_BLOCK_SILENCE.as_secs() / 60
+    )]
+    NoBlocks,
     #[error("there is no such channel: open one")]
     NoChannel,
     #[error("this is not the address of a station: connect from the gateway's own network")]
@@ -101,7 +107,7 @@ impl Refused {
     const fn reason(self) -> &'static str {
         match self {
             Self::ChannelsOff => "channels_off",
-            Self::ChainUnavailable => "chain_unavailable",
+            Self::ChainUnavailable | Self::NoBlocks => "chain_unavailable",
             Self::NoChannel => "no_channel",
             Self::NotAStation => "not_a_station",
             Self::Tariff => "tariff",

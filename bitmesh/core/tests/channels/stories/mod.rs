@@ -12,6 +12,7 @@ mod operator;
 mod paying;
 mod refusing;
 mod resuming;
+mod silence;
 
 use std::time::Duration;
 
