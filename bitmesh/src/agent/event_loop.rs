@@ -22,7 +22,7 @@ use super::requests::{Asker, Grant, Requests, shown, tariff_of};
 use super::{AgentError, book, guard, now};
 use crate::chain::Cursor;
 use crate::config::Config;
-use crate::control::{Asked, ChainState, ChainStatus, Request, Response, Status, Unbilled};
+use crate::control::{Asked, ChainStatus, Request, Response, Status, Unbilled};
 use crate::meter::{AttachmentView, MeterError, Meters};
 use crate::portal;
 use crate::store::{Full, Report, Writer};
@@ -117,11 +117,7 @@ impl EventLoop {
             writer,
             copies,
             heard,
-            chain_status: chain.is_some().then_some(ChainStatus {
-                state: ChainState::Starting,
-                height: None,
-                why: None,
-            }),
+            chain_status: chain.is_some().then(ChainStatus::starting),
             chain,
             requests: Requests::default(),
             events: watch(events)?,
@@ -370,7 +366,7 @@ impl EventLoop {
                 .iter()
                 .fold(Unbilled::default(), |sum, (_, meter)| sum.plus(book::unbilled_of(meter))),
             unwritten_batches: self.unwritten + u64::from(self.stalled.is_some()),
-            chain: self.chain_status.clone(),
+            chain: self.chain_told(),
             channels: self.live_channels(),
             backup: self.copies.status(),
         })

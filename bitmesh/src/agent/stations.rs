@@ -14,11 +14,18 @@ use super::event_loop::EventLoop;
 use super::now;
 use super::requests::Asker;
 use crate::config::DEFAULT_TARIFF;
-use crate::control::{ChannelRow, Response};
+use crate::control::{ChainStatus, ChannelRow, Response};
 use crate::mac::MacText;
 use crate::portal::{Answered, Asked, Question, Told, Visit};
 
 impl EventLoop {
+    /// How the chain is seen, and whether the core believes that it is seen whole.
+    pub(super) fn chain_told(&self) -> Option<ChainStatus> {
+        let silence = self.gateway.block_silence();
+        let silent_minutes = silence.map(|silence| silence.as_secs() / 60);
+        self.chain_status.clone().map(|told| ChainStatus { silent_minutes, ..told })
+    }
+
     /// Answers a station, or lets the core do so.
     pub(super) fn station_asks(&mut self, asked: Asked) {
         let Asked { question, answer } = asked;

@@ -7,7 +7,8 @@ use super::failure::Failure;
 use super::table::{Align, Table, Tone};
 use super::{human, output};
 use crate::control::{
-    BackupStatus, Bypass, ChainState, ChainStatus, Hooked, Request, Response, Status, Unbilled,
+    BackupStatus, Bypass, ChainState, ChainStatus, Hooked, PeersStatus, Request, Response, Status,
+    Unbilled,
 };
 
 /// Show how the agent does, and how each LAN interface is attached
@@ -88,7 +89,7 @@ fn hooked(end: Option<&Hooked>) -> String {
 }
 
 fn chain(chain: Option<&ChainStatus>) -> String {
-    let Some(ChainStatus { state, height, why }) = chain else {
+    let Some(ChainStatus { state, height, why, peers, silent_minutes }) = chain else {
         return "none: no channels are sold, add [chain] and [channels]".to_owned();
     };
     let at = height
@@ -96,7 +97,15 @@ fn chain(chain: Option<&ChainStatus>) -> String {
     match (state, why) {
         (ChainState::Starting, _) => "not asked yet".to_owned(),
         (ChainState::CatchingUp, _) => format!("catching up{at}"),
-        (ChainState::Following, _) => format!("followed{at}"),
+        (ChainState::Following, _) => {
+            let peers = peers.map_or_else(String::new, |PeersStatus { connected, required }| {
+                format!(", by {connected} peers of which {required} must agree; no mempool is seen")
+            });
+            let silent = silent_minutes.map_or_else(String::new, |minutes| {
+                format!("; NO BLOCK for {minutes} minutes, no new credit: see your connection")
+            });
+            format!("followed{at}{peers}{silent}")
+        }
         (ChainState::Unavailable, why) => {
             let why = why.as_deref().unwrap_or("see the log");
             format!("NOT SEEN{at}, no new channels: {why}")

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub use self::client::{ClientError, ask};
 pub use self::protocol::{
     AccountLine, Attachment, BackupStatus, Bypass, ChainState, ChainStatus, ChannelRow, Hooked,
-    Request, Response, State, Status, Unbilled,
+    PeersStatus, Request, Response, State, Status, Unbilled,
 };
 pub use self::server::{Asked, ControlError, Server};
 

@@ -168,6 +168,28 @@ pub struct ChainStatus {
     pub height: Option<u32>,
     /// Why it is not seen, and how to mend it.
     pub why: Option<String>,
+    /// The peers of a light client; nothing if a node is asked.
+    pub peers: Option<PeersStatus>,
+    /// Minutes without a block, if so many that nothing new is credited.
+    pub silent_minutes: Option<u64>,
+}
+
+impl ChainStatus {
+    /// Before anybody was asked.
+    #[must_use]
+    pub const fn starting() -> Self {
+        let state = ChainState::Starting;
+        Self { state, height: None, why: None, peers: None, silent_minutes: None }
+    }
+}
+
+/// The peers of a light client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeersStatus {
+    /// Those that it is connected to.
+    pub connected: u64,
+    /// Those that must agree on what is in a block.
+    pub required: u64,
 }
 
 /// How the chain is seen, in a word.

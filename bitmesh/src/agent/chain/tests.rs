@@ -11,8 +11,8 @@ use super::News;
 use super::orders::Orders;
 use super::turn::{REPLAYED_BLOCKS, Turn};
 use crate::chain::fake::{FakeChain, FakeSource, Health};
-use crate::chain::{ChainSource as _, Cursor};
-use crate::control::{ChainState, ChainStatus};
+use crate::chain::{ChainSource as _, Cursor, Peers};
+use crate::control::{ChainState, ChainStatus, PeersStatus};
 
 const FUNDING: Amount = Amount::from_sat(100_000);
 const CHANNEL: ChannelId = ChannelId([1; 32]);
@@ -145,6 +145,39 @@ fn a_reorganisation_takes_a_funding_out_of_its_block_and_a_conflict_takes_it_awa
     rig.chain.evict(&outpoint.txid);
     let gone = ChannelInput::FundingGone { channel: CHANNEL, outpoint };
     assert_eq!(rig.heard_of_channels(), [seen(outpoint, None), gone]);
+}
+
+#[test]
+fn to_a_light_client_a_funding_out_of_its_block_is_not_gone_and_its_peers_are_told() {
+    let mut rig = Rig::with_blocks(20);
+    rig.chain.set_peers(Some(Peers { connected: 3, required: 2 }));
+    rig.watch(CHANNEL, 20);
+    let outpoint = rig.pay(CHANNEL);
+    let heard = rig.heard();
+    let tip = heard.iter().find(|fact| matches!(fact, ChannelInput::Tip { .. }));
+    let block_unix_s = Some(rig.chain.tip().time.into());
+    let Some(ChannelInput::Tip { height: 20, block_unix_s: told, .. }) = tip else {
+        panic!("the tip is told: {heard:?}");
+    };
+    assert_eq!(*told, block_unix_s, "newer blocks may be withheld");
+    let status = rig.status.clone().unwrap();
+    assert_eq!(status.peers, Some(PeersStatus { connected: 3, required: 2 }));
+    rig.chain.mine(2);
+    rig.heard();
+    rig.chain.reorganise(2, 3);
+    assert_eq!(rig.heard_of_channels(), [seen(outpoint, None)], "it may be in a mempool");
+    rig.chain.mine(1);
+    let height = rig.height();
+    assert_eq!(rig.heard_of_channels(), [seen(outpoint, Some(height))]);
+}
+
+#[test]
+fn a_node_of_ours_is_not_taken_to_withhold_blocks() {
+    let mut rig = Rig::with_blocks(20);
+    let heard = rig.heard();
+    let known = |fact: &ChannelInput| matches!(fact, ChannelInput::Tip { block_unix_s: None, .. });
+    assert!(heard.iter().any(known), "{heard:?}");
+    assert_eq!(rig.status.clone().unwrap().peers, None);
 }
 
 #[test]

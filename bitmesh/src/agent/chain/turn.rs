@@ -12,9 +12,9 @@ use super::orders::{Todo, Watch};
 use super::tracker::Tracker;
 use super::{News, POLL_EVERY};
 use crate::chain::{
-    Broadcast, CURSOR_BLOCKS, ChainError, ChainSource, Cursor, OutpointStatus, Refusal,
+    Broadcast, CURSOR_BLOCKS, ChainError, ChainSource, Cursor, OutpointStatus, Peers, Refusal,
 };
-use crate::control::{ChainState, ChainStatus};
+use crate::control::{ChainState, ChainStatus, PeersStatus};
 
 /// Within how many blocks a close is to be confirmed.
 const TARGET_BLOCKS: u16 = 6;
@@ -53,6 +53,8 @@ pub(super) struct Turn<S> {
     next_mempool: Instant,
     next_tip: Instant,
     tip: Option<u32>,
+    /// Those of a light client; unknown until it was asked.
+    peers: Option<Option<Peers>>,
 }
 
 impl<S: ChainSource> Turn<S> {
@@ -72,6 +74,7 @@ impl<S: ChainSource> Turn<S> {
             next_mempool: now,
             next_tip: now,
             tip: None,
+            peers: None,
         }
     }
 
@@ -161,8 +164,7 @@ impl<S: ChainSource> Turn<S> {
         self.read_mempool(facts)?;
         self.read_fee(facts)?;
         self.send(facts)?;
-        self.say_tip(facts);
-        Ok(())
+        self.say_tip(facts)
     }
 
     fn find_cursor(&mut self) -> Result<(), ChainError> {
@@ -258,15 +260,29 @@ impl<S: ChainSource> Turn<S> {
         Ok(())
     }
 
-    fn say_tip(&mut self, facts: &mut Vec<ChannelInput>) {
+    fn say_tip(&mut self, facts: &mut Vec<ChannelInput>) -> Result<(), ChainError> {
         let now = Instant::now();
-        let Some(block) = self.cursor.as_ref().and_then(Cursor::newest) else { return };
+        let Some(block) = self.cursor.as_ref().and_then(Cursor::newest) else { return Ok(()) };
         let down = self.told.as_ref().is_some_and(|told| told.state != ChainState::Following);
         if down || self.tip != Some(block.height) || now >= self.next_tip {
-            facts.push(ChannelInput::Tip { height: block.height, unix_s: unix_s() });
+            self.count_peers()?;
+            let withheld = self.peers.flatten().is_some();
+            let block_unix_s =
+                withheld.then(|| self.source.tip()).transpose()?.map(|tip| tip.time.into());
+            let (height, unix_s) = (block.height, unix_s());
+            facts.push(ChannelInput::Tip { height, unix_s, block_unix_s });
             self.next_tip = now + TIP_EVERY;
             self.tip = Some(block.height);
         }
+        Ok(())
+    }
+
+    fn count_peers(&mut self) -> Result<(), ChainError> {
+        // A node of ours has none, and stays one.
+        if self.peers != Some(None) {
+            self.peers = Some(self.source.features()?.peers);
+        }
+        Ok(())
     }
 
     fn status(&self, error: Option<&ChainError>) -> ChainStatus {
@@ -276,7 +292,11 @@ impl<S: ChainSource> Turn<S> {
             None if self.caught_up => ChainState::Following,
             None => ChainState::CatchingUp,
         };
-        ChainStatus { state, height, why: error.map(ToString::to_string) }
+        let peers = self.peers.flatten().map(|Peers { connected, required }| PeersStatus {
+            connected: connected as u64,
+            required: required as u64,
+        });
+        ChainStatus { state, height, why: error.map(ToString::to_string), peers, silent_minutes: None }
     }
 
     /// A cursor that is old enough to go on from.

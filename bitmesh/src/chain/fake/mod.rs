@@ -16,7 +16,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, FeeRate, Network, OutPoint, ScriptBuf, Transaction, TxIn, TxOut};
 
 use self::ledger::Ledger;
-use super::event::{Broadcast, Tip, Truc};
+use super::event::{Broadcast, Peers, Tip, Truc};
 use super::follower::Follower;
 
 pub use self::node::FakeNode;
@@ -59,6 +59,8 @@ struct State {
     truc: Truc,
     /// The node has no block below this height.
     pruned_below: u32,
+    /// The source is as a light client, with these peers.
+    peers: Option<Peers>,
     /// Makes each payment another one.
     payments: u32,
 }
@@ -74,6 +76,7 @@ impl FakeChain {
             estimate: None,
             truc: Truc::Enforced,
             pruned_below: 0,
+            peers: None,
             payments: 0,
         })))
     }
@@ -102,6 +105,12 @@ impl FakeChain {
     /// What the node says of TRUC. It does not act on it.
     pub fn set_truc(&self, truc: Truc) {
         self.state().truc = truc;
+    }
+
+    /// The source is as a light client from now on: it asks peers, sees no mempool, and of outputs
+    /// knows only what blocks say.
+    pub fn set_peers(&self, peers: Option<Peers>) {
+        self.state().peers = peers;
     }
 
     /// Lets the node forget all blocks below this height.

@@ -63,12 +63,12 @@ impl Node for FakeNode {
     fn features(&mut self) -> Result<Features, ChainError> {
         self.ask("features", |state| Features {
             name: format!("fake {}", state.network),
-            sees_mempool: true,
-            knows_fees: true,
+            sees_mempool: state.peers.is_none(),
+            knows_fees: state.peers.is_none(),
             truc: state.truc,
             pruned_below: (state.pruned_below > 0).then_some(state.pruned_below),
-            knows_all_outputs: true,
-            peers: None,
+            knows_all_outputs: state.peers.is_none(),
+            peers: state.peers,
         })
     }
 
@@ -96,7 +96,8 @@ impl Node for FakeNode {
         _known: &BTreeSet<Txid>,
     ) -> Result<Vec<Txid>, ChainError> {
         self.ask("mempool_txids", |state| {
-            state.ledger.mempool().iter().map(Transaction::compute_txid).collect()
+            let seen = state.ledger.mempool().iter().filter(|_| state.peers.is_none());
+            seen.map(Transaction::compute_txid).collect()
         })
     }
 
@@ -109,15 +110,16 @@ impl Node for FakeNode {
 
     fn mempool_spenders(&mut self, outpoints: &[OutPoint]) -> Result<Vec<Txid>, ChainError> {
         self.ask("mempool_spenders", |state| {
+            let seen = outpoints.iter().filter(|_| state.peers.is_none());
             let spender = |outpoint| state.ledger.spender_in_mempool(outpoint);
-            outpoints.iter().filter_map(spender).map(Transaction::compute_txid).collect()
+            seen.filter_map(spender).map(Transaction::compute_txid).collect()
         })
     }
 
     fn unspent(&mut self, outpoint: &OutPoint) -> Result<Option<Output>, ChainError> {
         self.ask("unspent", |state| {
             let ledger = &state.ledger;
-            if ledger.spender_in_mempool(outpoint).is_some() {
+            if state.peers.is_some() || ledger.spender_in_mempool(outpoint).is_some() {
                 return None;
             }
             if let Some(coin) = ledger.confirmed(outpoint) {
@@ -141,6 +143,9 @@ impl Node for FakeNode {
     }
 
     fn broadcast(&mut self, transaction: &Transaction) -> Result<Broadcast, ChainError> {
-        self.ask("broadcast", |state| state.ledger.accept(transaction))
+        self.ask("broadcast", |state| {
+            let answer = state.ledger.accept(transaction);
+            state.peers.map_or(answer, |peers| Broadcast::Offered { peers: peers.connected })
+        })
     }
 }
