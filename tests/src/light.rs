@@ -65,6 +65,12 @@ impl Served {
         Ok(Self { node, peer, is_running: true, folders: RefCell::default() })
     }
 
+    /// The node alone.
+    #[must_use]
+    pub fn into_node(self) -> Regtest {
+        self.node
+    }
+
     /// Where peers ask.
     #[must_use]
     pub const fn peer(&self) -> SocketAddr {
@@ -108,7 +114,8 @@ impl Served {
         let path = folder.path().to_owned();
         self.folders.borrow_mut().push(folder);
         let (network, peers) = (Network::Regtest, peers.to_vec());
-        Ok(LightConfig { network, peers, required, folder: path })
+        let wanted = u8::try_from(peers.len())?;
+        Ok(LightConfig { network, peers, wanted, required, folder: path })
     }
 
     /// Waits until a light client is at the node's tip, or has noticed that there is none.

@@ -39,7 +39,9 @@ fn a_block_is_believed_only_when_as_many_peers_as_required_agree() {
     let alice = Served::start().unwrap();
     let mut bob = Served::launch().unwrap();
     bob.follow(&alice).unwrap();
-    let config = alice.config(&[alice.peer(), bob.peer()], 2).unwrap();
+    // Nobody listens there.
+    let away = "127.0.0.1:1".parse().unwrap();
+    let config = alice.config(&[alice.peer(), bob.peer(), away], 2).unwrap();
     let mut source = LightClient::new(config);
     let mut cursor = source.cursor(None).unwrap();
     let script = alice.node.address().unwrap().script_pubkey();

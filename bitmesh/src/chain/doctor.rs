@@ -49,8 +49,8 @@ fn peers(peers: Peers) -> Check {
 /// What no light client can do. There is nothing to mend: it is said, so that nobody counts on it.
 fn unseen() -> Check {
     const CHECK: &str = "bitcoin mempool";
-    let detail = "not seen by a light client: nothing counts before it is in a block, and fees are \
-                  those of the newest blocks";
+    let detail = "not seen by a light client: nothing counts before it is in a block, fees are \
+                  those of the newest blocks, and 90 minutes without a block stop new credit";
     check(CHECK, Verdict::Ok, detail, None)
 }
 
@@ -115,7 +115,7 @@ mod tests {
         let checks = judge(&features(2));
         assert!(checks.iter().all(|check| check.verdict == Verdict::Ok), "{checks:?}");
         assert!(checks[0].detail.starts_with("3 connected, and 2 must agree"), "{checks:?}");
-        assert!(checks[1].detail.contains("newest blocks"), "{checks:?}");
+        assert!(checks[1].detail.contains("90 minutes"), "{checks:?}");
         let checks = judge(&features(1));
         assert_eq!(checks[0].verdict, Verdict::Warning);
         assert!(checks[0].cure.as_ref().unwrap().contains("`trust_one_peer`"), "{checks:?}");

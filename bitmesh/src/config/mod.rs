@@ -17,10 +17,7 @@
 //!
 //! # Without these two, nothing is sold but what the operator grants.
 //! [chain]
-//! kind = "bitcoind" # or "esplora", with the url of a server
-//! url = "http://127.0.0.1:8332"
-//! network = "bitcoin"
-//! cookie_file = "/var/lib/bitcoind/.cookie"
+//! network = "bitcoin" # a light client asks peers; or kind = "bitcoind" or "esplora", with a url
 //!
 //! [channels]
 //! payout_address = "bc1…" # or payout_descriptor
@@ -50,7 +47,7 @@ use toml::Spanned;
 
 use crate::backup::Target;
 
-pub use self::chain::{Chain, ChainAuth, ChainKind};
+pub use self::chain::{Chain, ChainAuth, ChainKind, Peers};
 pub use self::error::ConfigError;
 pub use self::payments::{Channels, MAX_CONFIRMATIONS, MAX_LOCK_BLOCKS, MIN_OPEN_BLOCKS, Payments};
 pub use self::payout::PayTo;

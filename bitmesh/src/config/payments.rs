@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use super::DEFAULT_TARIFF;
 use super::bargaining::{self, RawBargaining};
-use super::chain::{self, Chain, RawChain};
+use super::chain::{self, Chain, ChainKind, RawChain};
 use super::check::absolute;
 use super::error::Wrong;
 use super::payout::PayTo;
@@ -133,12 +133,19 @@ pub(super) fn check(
             Err(Wrong::new(chain.span(), what.to_owned()))
         }
         (None, Some(channels)) => {
-            let what = "[channels] needs a bitcoin node: add [chain] with `kind`, `url` and \
-                        `network`";
+            let what = "[channels] needs the bitcoin chain: add [chain] with `network`, and with `kind` \
+                        and `url` if you have a node";
             Err(Wrong::new(channels.span(), what.to_owned()))
         }
         (Some(raw), Some(channels)) => {
-            let chain = chain::check(raw)?;
+            let chain = chain::check(raw, database)?;
+            if let (ChainKind::Bip157(_), Some(early)) =
+                (&chain.kind, &channels.get_ref().unconfirmed_sat)
+            {
+                let what = "`unconfirmed_sat` counts what is in no block yet, and a light client sees \
+                            nothing of it: leave it out, or ask a node (`kind = \"bitcoind\"`)";
+                return Err(Wrong::new(early.span(), what.to_owned()));
+            }
             let terms = Terms { network: chain.network, tariffs, database };
             let channels = terms.channels(channels)?;
             let bargaining = bargaining.map(bargaining::check).transpose()?;

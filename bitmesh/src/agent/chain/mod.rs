@@ -25,6 +25,7 @@ use super::rights;
 use crate::chain::bitcoind::{Auth, Bitcoind, Password, RpcConfig};
 use crate::chain::doctor::examine;
 use crate::chain::esplora::{Esplora, EsploraConfig};
+use crate::chain::light::{LightClient, LightConfig};
 use crate::chain::{ChainSource, Cursor};
 use crate::config::{Chain, ChainAuth, ChainKind};
 use crate::control::ChainStatus;
@@ -80,6 +81,7 @@ impl ChainWorker {
                 match source {
                     Source::Bitcoind(node) => follow(node, cursor, &theirs, &tell),
                     Source::Esplora(server) => follow(server, cursor, &theirs, &tell),
+                    Source::Light(client) => follow(*client, cursor, &theirs, &tell),
                 }
             })
             .map_err(AgentError::Runtime)?;
@@ -107,6 +109,7 @@ impl Drop for ChainWorker {
 enum Source {
     Bitcoind(Bitcoind),
     Esplora(Esplora),
+    Light(Box<LightClient>),
 }
 
 /// The source of a configuration. Nothing is asked yet.
@@ -122,6 +125,13 @@ fn source(config: &Chain) -> Result<Source, AgentError> {
             let server = EsploraConfig { url, ca_file, timeout };
             Ok(Source::Esplora(Esplora::to(&server, config.network)?))
         }
+        ChainKind::Bip157(peers) => Ok(Source::Light(Box::new(LightClient::new(LightConfig {
+            network: config.network,
+            peers: peers.named.clone(),
+            wanted: peers.wanted,
+            required: peers.required,
+            folder: peers.data_dir.clone(),
+        })))),
     }
 }
 
@@ -130,6 +140,7 @@ pub(super) fn look_at(config: &Chain) -> Result<Vec<Check>, AgentError> {
     Ok(match source(config)? {
         Source::Bitcoind(mut node) => examine(&mut node, config.network),
         Source::Esplora(mut server) => examine(&mut server, config.network),
+        Source::Light(mut client) => examine(client.as_mut(), config.network),
     })
 }
 

@@ -296,7 +296,13 @@ impl<S: ChainSource> Turn<S> {
             connected: connected as u64,
             required: required as u64,
         });
-        ChainStatus { state, height, why: error.map(ToString::to_string), peers, silent_minutes: None }
+        ChainStatus {
+            state,
+            height,
+            why: error.map(ToString::to_string),
+            peers,
+            silent_minutes: None,
+        }
     }
 
     /// A cursor that is old enough to go on from.

@@ -51,6 +51,8 @@ const MAX_NEW_HEADERS: u32 = 20_000;
 pub(super) struct Down {
     /// Peers that answered.
     pub(super) answered: usize,
+    /// Peers that can't be connected to.
+    unreachable: usize,
     /// What became of the others.
     pub(super) why: &'static str,
 }
@@ -182,8 +184,10 @@ impl Drop for Engine {
 
 /// Lives of the crate's client, one after another.
 async fn run(config: &LightConfig, shared: &Shared) {
+    let mut quorum = config.wanted;
     loop {
-        let down = live(config, shared).await;
+        let down = live(config, quorum, shared).await;
+        quorum = next_quorum(config, down.as_ref());
         let mut is_over = false;
         shared.change(|state| {
             is_over = state.ended;
@@ -204,21 +208,29 @@ async fn run(config: &LightConfig, shared: &Shared) {
     }
 }
 
+/// Some of those named may be away: the others will do, if there are enough.
+fn next_quorum(config: &LightConfig, down: Option<&Down>) -> u8 {
+    let away = down.map_or(0, |down| down.unreachable);
+    let there = u8::try_from(config.peers.len().saturating_sub(away)).unwrap_or(u8::MAX);
+    if (config.required..config.wanted).contains(&there) { there } else { config.wanted }
+}
+
 /// One life of the crate's client. Says why it ended, unless it goes on at once.
-async fn live(config: &LightConfig, shared: &Shared) -> Option<Down> {
-    let (first, node, client) = client(config, shared);
+async fn live(config: &LightConfig, quorum: u8, shared: &Shared) -> Option<Down> {
+    let (first, node, client) = client(config, quorum, shared);
     let Client { requester, mut info_rx, mut warn_rx, mut event_rx } = client;
     // Dropped at the end of this life, with all connections.
     let mut peers = tokio::task::JoinSet::new();
     peers.spawn(node.run());
     shared.lock().peers = Some((requester.clone(), Handle::current()));
     let begun_at = shared.lock().headers.tip().height;
-    let (mut answered, mut complaint) = (0, None);
+    let (mut answered, mut unreachable, mut complaint) = (0, 0, None);
     let mut looks = interval(LOOK_EVERY);
     loop {
         tokio::select! {
             _ = peers.join_next() => {
-                return Some(Down { answered, why: complaint.unwrap_or("the connection ended") });
+                let why = complaint.unwrap_or("the connection ended");
+                return Some(Down { answered, unreachable, why });
             }
             Some(event) = event_rx.recv() => {
                 if matches!(event, Event::FiltersSynced(_)) {
@@ -229,9 +241,12 @@ async fn live(config: &LightConfig, shared: &Shared) -> Option<Down> {
             Some(info) = info_rx.recv() => {
                 answered += usize::from(matches!(info, Info::SuccessfulHandshake));
             }
-            Some(warning) = warn_rx.recv() => complaint = note(warning).or(complaint),
+            Some(warning) = warn_rx.recv() => {
+                unreachable += usize::from(matches!(warning, Warning::CouldNotConnect));
+                complaint = note(warning).or(complaint);
+            }
             () = shared.look.notified() => {}
-            _ = looks.tick() => count(&requester, config, shared).await,
+            _ = looks.tick() => count(&requester, quorum, shared).await,
         }
         let mut state = shared.lock();
         if state.ended || state.must_begin_anew(first, begun_at) {
@@ -241,14 +256,14 @@ async fn live(config: &LightConfig, shared: &Shared) -> Option<Down> {
     }
 }
 
-fn client(config: &LightConfig, shared: &Shared) -> (u32, Node, Client) {
+fn client(config: &LightConfig, quorum: u8, shared: &Shared) -> (u32, Node, Client) {
     let mut state = shared.lock();
     let wanted = state.wanted.map(|(height, _)| height);
     let (first, chain) = state.headers.state(wanted);
     state.covered_from = u32::MAX;
     let mut builder = Builder::new(config.network)
         .chain_state(chain)
-        .required_peers(config.required)
+        .required_peers(quorum)
         .headers_only_sync()
         .fetch_witness_data()
         .handshake_timeout(CONNECT_TIMEOUT)
@@ -322,7 +337,7 @@ impl State {
     }
 }
 
-async fn count(requester: &Requester, config: &LightConfig, shared: &Shared) {
+async fn count(requester: &Requester, quorum: u8, shared: &Shared) {
     let asked = async { (requester.peer_info().await, requester.broadcast_min_feerate().await) };
     let answered = timeout(INNER_TIMEOUT, pin!(asked)).await;
     let Ok((Ok(peers), Ok(minimum))) = answered else { return };
@@ -330,14 +345,15 @@ async fn count(requester: &Requester, config: &LightConfig, shared: &Shared) {
         peers.iter().filter(|(_, services)| services.has(ServiceFlags::COMPACT_FILTERS)).count();
     shared.change(|state| {
         (state.connected, state.relay_minimum) = (serving, minimum);
-        if state.is_synced && serving >= usize::from(config.required) {
+        if state.is_synced && serving >= usize::from(quorum) {
             (state.is_ready, state.is_down) = (true, None);
         } else if state.is_synced && serving < peers.len() {
-            let down = Down { answered: serving, why: NO_FILTERS };
+            let down = Down { answered: serving, unreachable: 0, why: NO_FILTERS };
             (state.is_ready, state.is_down) = (false, Some(down));
         } else if peers.is_empty() && state.is_ready {
             let why = "all connections ended";
-            (state.is_ready, state.is_down) = (false, Some(Down { answered: 0, why }));
+            (state.is_ready, state.is_down) =
+                (false, Some(Down { answered: 0, unreachable: 0, why }));
         }
     });
 }

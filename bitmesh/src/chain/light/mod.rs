@@ -50,7 +50,9 @@ pub struct LightConfig {
     pub network: Network,
     /// The only peers that are asked; none: those that the network's DNS seeds name.
     pub peers: Vec<SocketAddr>,
-    /// How many must agree.
+    /// How many are connected to, and must agree, if they answer.
+    pub wanted: u8,
+    /// How many must agree at least.
     pub required: u8,
     /// Where the headers are kept.
     pub folder: PathBuf,

@@ -68,7 +68,7 @@ impl PeerNode {
         });
         match found {
             Some(Ok(())) => Ok(shared),
-            Some(Err(Down { answered: 0, why })) => {
+            Some(Err(Down { answered: 0, why, .. })) => {
                 Err(ChainError::NoPeers { network: self.config.network, why: why.to_owned() })
             }
             Some(Err(Down { answered, .. })) => {

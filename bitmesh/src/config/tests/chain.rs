@@ -56,7 +56,7 @@ fn a_chain_without_channels_and_channels_without_a_chain_are_refused() {
     let alone = complaint(parse(&format!("{SMALLEST}{CHAIN}")));
     assert_eq!(alone, "[chain] is of no use alone: add [channels] with `payout_address = \"…\"`");
     let alone = complaint(parse(&format!("{SMALLEST}{CHANNELS}")));
-    assert!(alone.starts_with("[channels] needs a bitcoin node"), "{alone}");
+    assert!(alone.starts_with("[channels] needs the bitcoin chain"), "{alone}");
 }
 
 #[test]
@@ -75,4 +75,80 @@ fn a_node_that_cannot_be_asked_is_refused() {
         let said = complaint(selling(line, other));
         assert!(said.starts_with(why), "{said}");
     }
+}
+
+/// A configuration whose `[chain]` has these lines alone.
+fn light(lines: &str) -> Result<Config, String> {
+    parse(&format!("{SMALLEST}[chain]\n{lines}\n{CHANNELS}"))
+}
+
+#[test]
+fn without_a_kind_peers_are_asked_and_two_of_those_named_must_agree() {
+    let peers = |lines: &str| {
+        let kind = light(lines).expect("valid").payments.expect("both tables").chain.kind;
+        let ChainKind::Bip157(peers) = kind else { panic!("{kind:?}") };
+        peers
+    };
+    let both = "network = \"regtest\"\npeers = [\"127.0.0.1:18444\", \"::1\"]";
+    let expected = Peers {
+        named: vec!["127.0.0.1:18444".parse().unwrap(), "[::1]:18444".parse().unwrap()],
+        wanted: 2,
+        required: 2,
+        data_dir: "/var/lib/bitmesh/chain".into(),
+    };
+    assert_eq!(peers(both), expected);
+    assert_eq!(peers(&format!("kind = \"bip157\"\n{both}")), expected);
+    let four = "network = \"regtest\"\ndata_dir = \"/headers\"\n\
+                peers = [\"10.0.0.1\", \"10.0.0.2\", \"10.0.0.3\", \"10.0.0.4\"]";
+    let four = peers(four);
+    assert_eq!((four.named.len(), four.wanted, four.required), (4, 3, 2));
+    assert_eq!(four.data_dir, Path::new("/headers"));
+    let one = "network = \"regtest\"\npeers = [\"10.0.0.1\"]\ntrust_one_peer = true";
+    assert_eq!((peers(one).wanted, peers(one).required), (1, 1));
+    let text = format!("{SMALLEST}[chain]\nnetwork = \"bitcoin\"\n{MAINNET_CHANNELS}");
+    let kind = parse(&text).expect("valid").payments.expect("both tables").chain.kind;
+    let ChainKind::Bip157(seeded) = kind else { panic!("{kind:?}") };
+    assert_eq!((seeded.named, seeded.wanted, seeded.required), (vec![], 3, 2));
+}
+
+const MAINNET_CHANNELS: &str = r#"
+[channels]
+payout_address = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+"#;
+
+#[test]
+fn peers_that_cannot_be_believed_are_refused() {
+    let regtest = "network = \"regtest\"\n";
+    let peers = |peers: &str| format!("{regtest}peers = [{peers}]");
+    let many: Vec<String> = (0..16).map(|number| format!("\"10.0.0.{number}\"")).collect();
+    for (lines, why) in [
+        (regtest.to_owned(), "nobody knows the peers of a regtest: add `peers"),
+        (peers(""), "nobody knows the peers of a regtest: add `peers"),
+        (peers("\"10.0.0.1\""), "one peer can hide a close that cheats you: name two or more"),
+        (peers("\"bob\", \"carol\""), "the peer `bob` is no address: give IP:PORT"),
+        (peers("\"10.0.0.1\", \"10.0.0.1:18444\""), "the peer `10.0.0.1:18444` is there twice"),
+        (peers(&many.join(", ")), "more than 15 peers: remove some"),
+        (
+            format!("{}\ntrust_one_peer = true", peers("\"10.0.0.1\", \"10.0.0.2\"")),
+            "`trust_one_peer` is for a single one in `peers`",
+        ),
+        (format!("{regtest}url = \"http://a\""), "`url` is only for `kind = \"bitcoind\"`"),
+        (format!("{regtest}cookie_file = \"/a\""), "`cookie_file` is only for `kind"),
+        (format!("{regtest}ca_file = \"/a\""), "`ca_file` is only for `kind = \"esplora\"`"),
+        ("kind = \"bip157\"".to_owned(), "`network` is missing"),
+    ] {
+        let said = complaint(light(&lines));
+        assert!(said.starts_with(why), "{said}");
+    }
+    let said = complaint(selling("cookie_file", "peers = [\"10.0.0.1\"]\ncookie_file"));
+    assert!(said.starts_with("`peers` is only for `kind = \"bip157\"`"), "{said}");
+}
+
+#[test]
+fn a_light_client_gives_no_credit_before_a_block() {
+    let two = "network = \"regtest\"\npeers = [\"10.0.0.1\", \"10.0.0.2\"]";
+    let early = "unconfirmed_sat = 2000\nunconfirmed_total_sat = 10000";
+    let text = format!("{SMALLEST}[chain]\n{two}\n{CHANNELS}{early}\n");
+    let said = complaint(parse(&text));
+    assert!(said.starts_with("`unconfirmed_sat` counts what is in no block yet"), "{said}");
 }
