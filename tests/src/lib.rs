@@ -6,6 +6,7 @@ pub mod big_tcp;
 pub mod browser;
 pub mod clock;
 pub mod counter;
+pub mod crowd;
 pub mod demo;
 pub mod esplora;
 pub mod frames;

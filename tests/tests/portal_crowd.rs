@@ -2,25 +2,19 @@
 //! small, and every page hears of every second.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::fs;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
 use std::os::fd::AsFd as _;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bitmesh_tests::agent::{Agent, Settings, Tariff};
+use bitmesh_tests::crowd::{Visitor, crowd, memory_kib, put_first};
 use bitmesh_tests::lab::Lab;
-use bitmesh_tests::namespace::{Namespace, run};
 use bitmesh_tests::scale::of_soak;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
-};
-use nix::sys::time::{TimeVal, TimeValLike as _};
 use nix::unistd::{Pid, gettid};
 
 const VISITORS: u16 = 500;
@@ -30,91 +24,12 @@ const MAX_RSS_KIB: u64 = 64 << 10;
 const MAX_GAP: Duration = Duration::from_secs(2);
 /// A page has its first event so soon, and a page that is asked for is there.
 const MAX_FIRST: Duration = Duration::from_secs(5);
-const PORTAL: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
-const PORT: u16 = 2121;
 const GRANT_MSAT: u64 = 1_000;
 /// More for one visitor after another, while all pages are open.
 const TOP_UPS: u16 = 10;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Bytes of events that are not read yet, at most.
 const MAX_SAID: usize = 64 << 10;
-
-/// One visitor's address, MAC address and device.
-struct Visitor(u16);
-
-impl Visitor {
-    fn address(&self) -> Ipv4Addr {
-        let [high, low] = self.0.to_be_bytes();
-        Ipv4Addr::new(10, 78, 1 + high, low)
-    }
-
-    fn mac(&self) -> String {
-        let [high, low] = self.0.to_be_bytes();
-        format!("02:00:01:00:{high:02x}:{low:02x}")
-    }
-
-    fn device(&self) -> String {
-        format!("visitor{}", self.0)
-    }
-
-    fn connect(&self) -> Result<TcpStream> {
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
-        setsockopt(&socket, sockopt::BindToDevice, &self.device().into())?;
-        // `connect` heeds it, too (socket(7)).
-        let patience = TimeVal::seconds(MAX_FIRST.as_secs().try_into()?);
-        setsockopt(&socket, sockopt::SendTimeout, &patience)?;
-        let of =
-            |address: Ipv4Addr, port| SockaddrIn::from(std::net::SocketAddrV4::new(address, port));
-        bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &of(self.address(), 0))?;
-        connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &of(PORTAL, PORT))?;
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(MAX_FIRST))?;
-        Ok(stream)
-    }
-
-    fn ask(&self, path: &str, more: &str) -> Result<TcpStream> {
-        let mut stream = self.connect().with_context(|| self.device())?;
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {PORTAL}:{PORT}\r\n{more}\r\n");
-        stream.write_all(head.as_bytes())?;
-        Ok(stream)
-    }
-}
-
-/// Everybody's devices, in one namespace: cables to the bridge of the LAN.
-fn crowd(lab: &Lab) -> Result<Namespace> {
-    let crowd = Namespace::new("crowd")?;
-    for (name, value) in [
-        ("ipv6/conf/default/disable_ipv6", "1"),
-        ("ipv4/conf/all/arp_ignore", "1"),
-        ("ipv4/conf/all/arp_announce", "2"),
-        ("ipv4/conf/all/rp_filter", "0"),
-        ("ipv4/conf/default/rp_filter", "0"),
-    ] {
-        crowd.sysctl(name, value)?;
-    }
-    let (mut ports, mut devices) = (String::new(), String::new());
-    for visitor in (0..VISITORS).map(Visitor) {
-        let (device, mac, address) = (visitor.device(), visitor.mac(), visitor.address());
-        let peer = format!("peer name {device} netns {} address {mac}", crowd.name());
-        writeln!(ports, "link add crowd{} type veth {peer}", visitor.0)?;
-        writeln!(ports, "link set crowd{} addrgenmode none master lan0 up", visitor.0)?;
-        writeln!(devices, "link set {device} up\naddr add {address}/32 dev {device}")?;
-        // The kernel of both sides is one, and its table of neighbours too: this one needs no place.
-        let gateway = format!("{PORTAL} lladdr 02:00:00:00:77:01 dev {device} nud permanent");
-        writeln!(devices, "neigh add {gateway}")?;
-    }
-    batch(&lab.gateway, &ports)?;
-    batch(&crowd, &devices)?;
-    lab.gateway.ip(&format!("addr add {PORTAL}/16 dev lan0"))?;
-    Ok(crowd)
-}
-
-fn batch(namespace: &Namespace, lines: &str) -> Result<()> {
-    let file = tempfile::NamedTempFile::new()?;
-    fs::write(file.path(), lines)?;
-    namespace.ip(&format!("-batch {}", file.path().display())).map(drop)
-}
 
 /// A page that is open: what came of its events and is not read yet.
 struct Page {
@@ -196,18 +111,6 @@ fn listen(pages: &mut [Page], until: Instant, done: impl Fn(&[Page]) -> bool) ->
     Ok(())
 }
 
-/// What else a machine has to do, a build perhaps, is not what is measured.
-fn put_first(thread: Pid) -> Result<()> {
-    run(Command::new("renice").args(["-n", "-10", "-p", &thread.to_string()])).map(drop)
-}
-
-/// A number of `/proc/PID/status`, in KiB.
-fn memory_kib(pid: Pid, name: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with(name)).context("no such line")?;
-    Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
-}
-
 /// What it used of one processor, in seconds.
 fn cpu_s(pid: Pid) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -228,7 +131,7 @@ fn at(sorted: &[Duration], share: f64) -> Duration {
 fn five_hundred_visitors_with_live_pages_are_told_of_every_second_by_a_small_gateway() -> Result<()>
 {
     let lab = Lab::with_subscribers(2)?;
-    let crowd = crowd(&lab)?;
+    let crowd = crowd(&lab, VISITORS)?;
     let agent = Agent::start(&lab, &Settings::new(Tariff::bytes(1_000_000)))?;
     let pid = agent.pid()?;
     for measured in [pid, gettid()] {

@@ -99,6 +99,18 @@ impl<'a> Customer<'a> {
         Ok((index, request))
     }
 
+    /// The same request as another payer would make it: with new keys.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there are no more keys.
+    pub fn another(request: &OpenRequest) -> Result<OpenRequest> {
+        let index = INDEX.fetch_add(1, Ordering::Relaxed);
+        let (payer_key, payer_session_key) =
+            (secret(index)?.public_key(), session(index)?.public_key());
+        Ok(OpenRequest { payer_key, payer_session_key, ..request.clone() })
+    }
+
     /// Takes an offer.
     ///
     /// # Errors
