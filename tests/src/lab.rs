@@ -361,6 +361,15 @@ impl Lab {
         self.make_wan()
     }
 
+    /// Gives the gateway a default route, as every router has one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `ip` does.
+    pub fn add_default_route(&self) -> Result<()> {
+        self.gateway.ip("route add default via 10.99.0.2").map(drop)
+    }
+
     /// Gives both ends of the way to the internet their addresses.
     fn make_wan(&self) -> Result<()> {
         for (namespace, device, v4, v6) in [

@@ -65,7 +65,7 @@ fn attach_xdp(lab: &Lab, device: &str) -> Result<Ebpf> {
 fn an_xdp_program_of_others_on_lan_or_uplink_stops_the_sale_unless_it_is_allowed() -> Result<()> {
     for device in [LAN, WAN] {
         let lab = Lab::new()?;
-        lab.gateway.ip("route add default via 10.99.0.2")?;
+        lab.add_default_route()?;
         let foreign = attach_xdp(&lab, device)?;
         let settings = Settings::new(TARIFF);
         let said = refusal(&lab, &settings)?;

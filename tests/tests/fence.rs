@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bitmesh_tests::agent::{Agent, Settings, Tariff};
-use bitmesh_tests::lab::{Lab, SERVER_V4, SERVER_V6};
+use bitmesh_tests::lab::{Lab, SERVER_V4, SERVER_V6, WAN};
 use bitmesh_tests::udp::{Pace, Receiver, Sender};
 use bitmesh_tests::wait::until;
 use nix::sys::signal::Signal;
@@ -82,6 +82,22 @@ fn the_agent_puts_the_chain_back_when_it_is_lost_or_changed() -> Result<()> {
         })?;
     }
     ensure!(agent.said().contains("inet bitmesh"), "it said nothing: {}", agent.said());
+    Ok(())
+}
+
+#[test]
+fn what_goes_between_a_metered_interface_and_the_internet_passes_at_the_first_rule() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.add_default_route()?;
+    let idle = "other0";
+    lab.gateway.ip(&format!("link add {idle} type veth peer name other1"))?;
+    let _agent = Agent::start(&lab, &Settings::new(TARIFF))?;
+    let known = || lab.gateway.run("nft", &["list", "set", "inet", "bitmesh", "cleared"]);
+    until("both are known", || Ok(known()?.contains("lan0") && known()?.contains(WAN)))?;
+    ensure!(!known()?.contains(idle), "an idle one could get a LAN's name: {}", known()?);
+    let listed = lab.gateway.run("nft", &["list", "chain", "inet", "bitmesh", "forward"])?;
+    let rules: Vec<&str> = listed.lines().map(str::trim).filter(|l| l.contains("if")).collect();
+    ensure!(rules.first() == Some(&"iif @cleared oif @cleared accept"), "{listed}");
     Ok(())
 }
 

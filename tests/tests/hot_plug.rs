@@ -92,6 +92,7 @@ fn a_gate_that_comes_back_and_miscounts_by_one_header_is_caught() -> Result<()> 
 #[test]
 fn the_unpaid_stay_closed_while_an_interface_comes_and_goes() -> Result<()> {
     let lab = Lab::new()?;
+    lab.add_default_route()?;
     let agent = Agent::start(&lab, &Settings::new(TARIFF))?;
     let bob = lab.subscriber();
     let here = Receiver::start(&bob.namespace, "0.0.0.0".parse()?)?;
@@ -121,6 +122,7 @@ fn the_unpaid_stay_closed_while_an_interface_comes_and_goes() -> Result<()> {
 /// Replaces the interface while no agent is there.
 fn it_stays_closed(hook: &'static str, signal: Signal) -> Result<()> {
     let lab = Lab::with_subscribers(2)?;
+    lab.add_default_route()?;
     let mut agent = Agent::start(&lab, &Settings::new(TARIFF).on_hook(hook))?;
     let [paid, unpaid] = [&lab.subscribers[0], &lab.subscribers[1]];
     agent.grant(paid, PLENTY_MSAT)?;

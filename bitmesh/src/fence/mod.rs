@@ -5,8 +5,8 @@
 //! no agent is there to attach them, this chain keeps it closed: it knows the metered interfaces
 //! by index, which a new device does not share. The gate itself never depends on it.
 //!
-//! Every forwarded packet passes it, so it is made to cost little: what goes from one interface that
-//! is known by its index to another passes at the first rule. Names are compared for the rest only.
+//! Every forwarded packet passes it, so it is made to cost little: what goes between a metered interface
+//! and one to the internet passes at the first rule, by their indices. Names are compared for the rest.
 //!
 //! It is written with `nft`, in one transaction, rather than by a library: there is none in Rust
 //! that is kept well and needs no C library, any router with nftables has the program, and an
@@ -15,9 +15,10 @@
 mod flow;
 mod nft;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::netlink::{self, Link};
+use crate::netlink;
 
 pub(crate) use self::flow::{FlowTable, flow_tables};
 pub use self::nft::FenceError;
@@ -36,8 +37,8 @@ const MAX_CLEARED: usize = 64;
 pub(crate) struct Fence {
     interfaces: Vec<String>,
     metered: Vec<u32>,
-    /// Other interfaces, by index, that are none of the LAN: to the internet, in most cases.
-    others: Vec<u32>,
+    /// The interfaces to the internet, by index.
+    uplinks: Vec<u32>,
     /// How `nft` lists what was written: by its own version, so that only changes differ.
     listed: String,
 }
@@ -49,8 +50,8 @@ impl Fence {
     ///
     /// Fails without `nft`, nftables in the kernel, or the right to administer networks.
     pub(crate) fn raise(interfaces: Vec<String>, metered: Vec<u32>) -> Result<Self, FenceError> {
-        let others = others(&interfaces);
-        let mut fence = Self { interfaces, metered, others, listed: String::new() };
+        let uplinks = uplinks(&interfaces);
+        let mut fence = Self { interfaces, metered, uplinks, listed: String::new() };
         fence.write()?;
         Ok(fence)
     }
@@ -61,15 +62,15 @@ impl Fence {
     ///
     /// As [`Self::raise`]; the fence then stays as it was.
     pub(crate) fn admit(&mut self, metered: Vec<u32>) -> Result<(), FenceError> {
-        let others = others(&self.interfaces);
-        if metered == self.metered && others == self.others {
+        let uplinks = uplinks(&self.interfaces);
+        if metered == self.metered && uplinks == self.uplinks {
             return Ok(());
         }
         let before = (
             std::mem::replace(&mut self.metered, metered),
-            std::mem::replace(&mut self.others, others),
+            std::mem::replace(&mut self.uplinks, uplinks),
         );
-        self.write().inspect_err(|_| (self.metered, self.others) = before)
+        self.write().inspect_err(|_| (self.metered, self.uplinks) = before)
     }
 
     /// Puts it back if somebody has removed or changed it. `true` if so.
@@ -88,7 +89,7 @@ impl Fence {
     }
 
     fn write(&mut self) -> Result<(), FenceError> {
-        nft::load(&rules(&self.interfaces, &self.metered, &self.others))?;
+        nft::load(&rules(&self.interfaces, &self.metered, &self.uplinks))?;
         self.listed = listing()?.unwrap_or_default();
         Ok(())
     }
@@ -130,23 +131,21 @@ fn rules_of(interface: &str) -> [String; 2] {
     ["iif", "oif"].map(|end| format!("{end}name \"{interface}\" {end} != @metered"))
 }
 
-/// The interfaces that are none of these; none if the kernel does not tell: then all take the longer
-/// way.
-fn others(interfaces: &[String]) -> Vec<u32> {
-    let links = netlink::links().unwrap_or_else(|error| {
-        tracing::debug!(%error, "the fence knows no interfaces by index");
-        Vec::new()
+/// The interfaces of default routes, which are none of these; none if the kernel does not tell: then
+/// all take the longer way. Not every interface that is no LAN's: one that nothing goes through yet
+/// may get a LAN interface's name while no agent is there to see it.
+fn uplinks(interfaces: &[String]) -> Vec<u32> {
+    let routes = netlink::default_routes().unwrap_or_else(|error| {
+        tracing::debug!(%error, "the fence knows no interface to the internet by its index");
+        BTreeSet::new()
     });
-    // What is forwarded by a bridge's port is the bridge's.
-    let is_other = |link: &&Link| link.controller.is_none() && !interfaces.contains(&link.name);
-    let mut others: Vec<u32> = links.iter().filter(is_other).map(|link| link.ifindex).collect();
-    others.sort_unstable();
-    others
+    let is_lan = |index: u32| netlink::ifname(index).is_none_or(|name| interfaces.contains(&name));
+    routes.into_iter().filter(|index| !is_lan(*index)).collect()
 }
 
-fn rules(interfaces: &[String], metered: &[u32], others: &[u32]) -> String {
+fn rules(interfaces: &[String], metered: &[u32], uplinks: &[u32]) -> String {
     let table = TABLE.join(" ");
-    let cleared: Vec<u32> = metered.iter().chain(others).copied().take(MAX_CLEARED).collect();
+    let cleared: Vec<u32> = metered.iter().chain(uplinks).copied().take(MAX_CLEARED).collect();
     // Deleting what is not there would fail: the first line makes sure that it is.
     let mut text = format!("{table} {{ }}\ndelete {table}\n{table} {{\n");
     text += &set("metered", "", metered);

@@ -58,6 +58,7 @@ pub(super) fn prepare(lab: &Lab, clients: u16) -> Result<()> {
     let gateway = &lab.gateway;
     gateway.ip(&format!("route add 10.78.0.0/16 dev {LAN}"))?;
     gateway.ip(&format!("route add {BEYOND}/32 dev {WAN}"))?;
+    lab.add_default_route()?;
     let mut neighbours =
         format!("neigh add {BEYOND} lladdr {BEYOND_MAC} nud permanent dev {WAN}\n");
     for number in FIRST_CLIENT..FIRST_CLIENT + clients {
