@@ -38,6 +38,9 @@ pub(crate) struct Account {
     pub(crate) persisted: (Reading, Units),
     /// When it was last found to have used something.
     pub(crate) active: BootTime,
+    /// Since when there is this account. What a meter said before is a former account's of this
+    /// address, which was forgotten.
+    pub(crate) since: BootTime,
     /// Whether the kernel has a meter of it.
     pub(crate) is_metered: bool,
 }
@@ -137,6 +140,7 @@ impl Account {
             held: None,
             persisted: (Reading::default(), state.time_settled),
             active: state.start,
+            since: BootTime(0),
             is_metered: false,
         }
     }
@@ -184,9 +188,9 @@ impl Account {
     }
 
     /// Takes a reading and what was due for time at `now`, an instant before the meter was read.
-    /// An older reading than the newest is ignored.
+    /// An older reading than the newest, or than the account, is ignored.
     pub(crate) fn observe(&mut self, now: BootTime, reading: Reading) {
-        if reading.is_since(&self.reading) {
+        if now >= self.since && reading.is_since(&self.reading) {
             if reading != self.reading {
                 self.active = now;
             }

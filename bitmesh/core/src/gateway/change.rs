@@ -210,7 +210,7 @@ impl Gateway {
         match (self.accounts.get_mut(&mac), draft.state) {
             (Some(account), _) => account.apply(draft),
             (None, Some(state)) => {
-                let mut account = Account::new(state);
+                let mut account = Account { since: state.start, ..Account::new(state) };
                 account.apply(draft);
                 self.accounts.insert(mac, account);
             }

@@ -125,6 +125,24 @@ fn what_is_left_of_an_allowance_lapses_and_the_account_with_it() {
 }
 
 #[test]
+fn what_a_forgotten_accounts_meter_said_is_not_charged_to_the_next() {
+    let mut desk = Desk::giving();
+    desk.allow(ALICE);
+    let before = desk.now;
+    desk.pass(3_600_000);
+    desk.tell(Input::Tick);
+    desk.rest(ALICE, up(10));
+    desk.grant(7, ALICE, 5, BYTES);
+    let late = vec![Sample { mac: ALICE, reading: up(10) }];
+    desk.gateway.handle_input(before, Input::Sampled(late));
+    assert_eq!(desk.view(ALICE).balance, MilliSat(5));
+    assert_eq!(desk.gateway.reading(ALICE), Reading::default());
+    // What its own meter says is.
+    desk.sample(ALICE, up(3));
+    assert_eq!(desk.view(ALICE).balance, MilliSat(2));
+}
+
+#[test]
 fn an_account_that_was_paid_for_meanwhile_stays() {
     let mut desk = Desk::giving();
     desk.allow(ALICE);
