@@ -100,18 +100,11 @@ fn split(error: &str) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::light;
 
     #[test]
     fn a_light_client_says_what_it_cannot_do_and_that_one_peer_is_not_enough() {
-        let features = |required| Features {
-            name: "light client".to_owned(),
-            sees_mempool: false,
-            knows_fees: false,
-            truc: Truc::Unknown,
-            pruned_below: None,
-            knows_all_outputs: false,
-            peers: Some(Peers { connected: 3, required }),
-        };
+        let features = |required| light::features(Peers { connected: 3, required });
         let checks = judge(&features(2));
         assert!(checks.iter().all(|check| check.verdict == Verdict::Ok), "{checks:?}");
         assert!(checks[0].detail.starts_with("3 connected, and 2 must agree"), "{checks:?}");

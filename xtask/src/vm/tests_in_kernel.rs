@@ -34,8 +34,8 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// Its tests. Where a processor is emulated, the verifier takes most of a minute each time that
-    /// an agent starts: so a promise has one test here, and those that start many agents have none.
+    /// Its tests. Where a processor is emulated, the verifier takes its time whenever an
+    /// agent starts: so a promise has one test here, and those that start many agents have none.
     fn tests(self, kernel: &Kernel) -> &'static [Test] {
         if kernel.is_too_old {
             return &[(

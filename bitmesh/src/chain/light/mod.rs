@@ -33,6 +33,8 @@ use super::watch::Full;
 
 pub use self::filters::MAX_FILTERS;
 pub use self::headers::MAX_HEADERS;
+#[cfg(test)]
+pub(super) use self::peers::features;
 
 /// Peers that agree on what is in a block, at least, unless the operator trusts a single one.
 pub const MIN_PEERS: u8 = 2;

@@ -152,6 +152,19 @@ impl PeerNode {
     }
 }
 
+/// What a light client with these peers can do.
+pub(in crate::chain) fn features(peers: Peers) -> Features {
+    Features {
+        name: "light client".to_owned(),
+        sees_mempool: false,
+        knows_fees: false,
+        truc: Truc::Unknown,
+        pruned_below: None,
+        knows_all_outputs: false,
+        peers: Some(peers),
+    }
+}
+
 impl Node for PeerNode {
     fn check(&mut self, network: Network) -> Result<(), ChainError> {
         if network != self.config.network {
@@ -169,18 +182,8 @@ impl Node for PeerNode {
     fn features(&mut self) -> Result<Features, ChainError> {
         let shared = self.shared()?;
         let state = shared.lock();
-        Ok(Features {
-            name: "light client".to_owned(),
-            sees_mempool: false,
-            knows_fees: false,
-            truc: Truc::Unknown,
-            pruned_below: None,
-            knows_all_outputs: false,
-            peers: Some(Peers {
-                connected: state.connected,
-                required: usize::from(self.config.required),
-            }),
-        })
+        let required = usize::from(self.config.required);
+        Ok(features(Peers { connected: state.connected, required }))
     }
 
     fn hash_at(&mut self, height: u32) -> Result<Option<BlockHash>, ChainError> {

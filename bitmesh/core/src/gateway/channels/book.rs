@@ -8,6 +8,7 @@ use bitmesh_common::abi::Mac;
 
 use super::haggle::Bargains;
 use super::operator::ClosingOperator;
+use super::refusal::Refused;
 use super::resume::{Challenges, Moving, Place};
 use super::view::ChannelLine;
 use super::{ChannelPolicy, Entropy};
@@ -318,6 +319,20 @@ impl Channel {
     /// Whether it was paid on and can be, by what is on disk or about to be.
     pub(super) fn is_in_payment(&self) -> bool {
         self.state.phase == ChannelPhase::Live && self.is_paid()
+    }
+
+    /// What must hold before a payer is listened to: both have signed, and nothing has ended it.
+    pub(super) fn check_agreed_and_live(&self) -> Result<(), Refused> {
+        if let Some(end) = self.wanted().end {
+            return Err(Refused::Closed(end.txid));
+        }
+        if !self.is_live() || self.state.frozen.is_some() {
+            return Err(Refused::Closing);
+        }
+        if self.state.payer_signature.is_none() {
+            return Err(Refused::NotAgreed);
+        }
+        Ok(())
     }
 
     /// Whether nothing hints at an end.

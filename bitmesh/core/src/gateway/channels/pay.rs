@@ -47,15 +47,7 @@ impl Gateway {
         let silence = self.check_silence();
         let other = self.other_in_use(id);
         let channel = self.payers_channel(id)?;
-        if let Some(end) = channel.wanted().end {
-            return Err(Refused::Closed(end.txid).into());
-        }
-        if !channel.is_live() || channel.state.frozen.is_some() {
-            return Err(Refused::Closing.into());
-        }
-        if channel.state.payer_signature.is_none() {
-            return Err(Refused::NotAgreed.into());
-        }
+        channel.check_agreed_and_live()?;
         let Side::Paying(payee) = &channel.side else { return Err(Refused::Unfunded.into()) };
         let outpoint = payee.channel().outpoint();
         // A funding that is gone, or replaced, counts as such before that is on the disk.

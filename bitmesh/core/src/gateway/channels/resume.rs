@@ -142,15 +142,7 @@ impl Gateway {
             return Err(Refused::NotAStation.into());
         }
         let channel = self.payers_channel(id)?;
-        if let Some(end) = channel.wanted().end {
-            return Err(Refused::Closed(end.txid).into());
-        }
-        if !channel.is_live() || channel.state.frozen.is_some() {
-            return Err(Refused::Closing.into());
-        }
-        if channel.state.payer_signature.is_none() {
-            return Err(Refused::NotAgreed.into());
-        }
+        channel.check_agreed_and_live()?;
         let funding = channel.state.funding.ok_or(Refused::Unfunded)?;
         let named = ChannelId::from(body.request.agreement);
         if named != id || body.request.outpoint != funding.outpoint {
