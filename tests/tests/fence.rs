@@ -68,20 +68,21 @@ fn the_agent_puts_the_chain_back_when_it_is_lost_or_changed() -> Result<()> {
     let lab = Lab::new()?;
     let agent = Agent::start(&lab, &Settings::new(TARIFF))?;
     ensure!(stands(&lab), "no chain");
-    for harm in [
+    let harms = [
         &["flush", "ruleset"][..],
         &["delete", "table", "inet", "bitmesh"],
         &["flush", "chain", "inet", "bitmesh", "forward"],
         &["delete", "element", "inet", "bitmesh", "metered", "{ lan0 }"],
-    ] {
+    ];
+    for (times, harm) in harms.iter().enumerate() {
         lab.gateway.run("nft", harm)?;
-        ensure!(!stands(&lab) || harm[0] == "delete", "{harm:?} did no harm");
-        until("the chain is back", || {
-            let listed = lab.gateway.run("nft", &["list", "set", "inet", "bitmesh", "metered"]);
-            Ok(stands(&lab) && listed.is_ok_and(|list| list.contains("lan0")))
+        // It may be back before anybody could see that it was gone: the agent says that it was.
+        until("the agent says that the chain was lost or changed, and is back", || {
+            Ok(agent.said().matches("`inet bitmesh` was removed or changed").count() > times)
         })?;
+        let listed = lab.gateway.run("nft", &["list", "set", "inet", "bitmesh", "metered"])?;
+        ensure!(stands(&lab) && listed.contains("lan0"), "after {harm:?}: {listed}");
     }
-    ensure!(agent.said().contains("inet bitmesh"), "it said nothing: {}", agent.said());
     Ok(())
 }
 

@@ -224,13 +224,14 @@ async fn live(config: &LightConfig, quorum: u8, shared: &Shared) -> Option<Down>
     peers.spawn(node.run());
     shared.lock().peers = Some((requester.clone(), Handle::current()));
     let begun_at = shared.lock().headers.tip().height;
-    let (mut answered, mut unreachable, mut complaint) = (0, 0, None);
+    let mut tally = Tally::default();
     let mut looks = interval(LOOK_EVERY);
     loop {
         tokio::select! {
             _ = peers.join_next() => {
-                let why = complaint.unwrap_or("the connection ended");
-                return Some(Down { answered, unreachable, why });
+                while let Ok(info) = info_rx.try_recv() { tally.hear(&info); }
+                while let Ok(warning) = warn_rx.try_recv() { tally.note(warning); }
+                return Some(tally.down());
             }
             Some(event) = event_rx.recv() => {
                 if matches!(event, Event::FiltersSynced(_)) {
@@ -238,13 +239,8 @@ async fn live(config: &LightConfig, quorum: u8, shared: &Shared) -> Option<Down>
                 }
                 shared.change(|state| state.take(event));
             }
-            Some(info) = info_rx.recv() => {
-                answered += usize::from(matches!(info, Info::SuccessfulHandshake));
-            }
-            Some(warning) = warn_rx.recv() => {
-                unreachable += usize::from(matches!(warning, Warning::CouldNotConnect));
-                complaint = note(warning).or(complaint);
-            }
+            Some(info) = info_rx.recv() => tally.hear(&info),
+            Some(warning) = warn_rx.recv() => tally.note(warning),
             () = shared.look.notified() => {}
             _ = looks.tick() => count(&requester, quorum, shared).await,
         }
@@ -358,14 +354,34 @@ async fn count(requester: &Requester, quorum: u8, shared: &Shared) {
     });
 }
 
-/// What a warning says of why there are no peers.
-fn note(warning: Warning) -> Option<&'static str> {
-    tracing::debug!(%warning, "of the peers");
-    match warning {
-        Warning::CouldNotConnect => Some("it can't be connected to"),
-        Warning::PeerTimedOut => Some("it takes too long"),
-        Warning::NoCompactFilters => Some(NO_FILTERS),
-        Warning::UnexpectedSyncError { .. } => Some("what it says makes no sense"),
-        _ => None,
+/// What became of the peers in one life of the crate's client.
+#[derive(Debug, Default)]
+struct Tally {
+    answered: usize,
+    unreachable: usize,
+    complaint: Option<&'static str>,
+}
+
+impl Tally {
+    fn hear(&mut self, info: &Info) {
+        self.answered += usize::from(matches!(info, Info::SuccessfulHandshake));
+    }
+
+    fn note(&mut self, warning: Warning) {
+        tracing::debug!(%warning, "of the peers");
+        self.unreachable += usize::from(matches!(warning, Warning::CouldNotConnect));
+        let complaint = match warning {
+            Warning::CouldNotConnect => "it can't be connected to",
+            Warning::PeerTimedOut => "it takes too long",
+            Warning::NoCompactFilters => NO_FILTERS,
+            Warning::UnexpectedSyncError { .. } => "what it says makes no sense",
+            _ => return,
+        };
+        self.complaint = Some(complaint);
+    }
+
+    fn down(&self) -> Down {
+        let why = self.complaint.unwrap_or("the connection ended");
+        Down { answered: self.answered, unreachable: self.unreachable, why }
     }
 }
