@@ -10,6 +10,7 @@ pub mod crowd;
 pub mod demo;
 pub mod esplora;
 pub mod frames;
+pub mod hooks;
 pub mod kernel;
 pub mod lab;
 pub mod light;

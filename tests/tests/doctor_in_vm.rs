@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use bitmesh_tests::agent::{House, Program, Settings, Tariff};
+use bitmesh_tests::hooks::KNOWN_TCX;
 use bitmesh_tests::lab::{LAN, Lab};
 use serde_json::Value;
 
@@ -24,7 +25,7 @@ impl Known {
             std::env::var(name).with_context(missing)
         };
         let kernel = format!("{} on {}", read("BITMESH_KNOWN_RELEASE")?, std::env::consts::ARCH);
-        Ok(Self { kernel, tcx: read("BITMESH_KNOWN_TCX")? == "yes" })
+        Ok(Self { kernel, tcx: read(KNOWN_TCX)? == "yes" })
     }
 }
 

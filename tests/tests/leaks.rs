@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use bitmesh_tests::agent::{Agent, Settings, Tariff};
 use bitmesh_tests::counter::Counter;
 use bitmesh_tests::frames::{V4, extension, tcp, udp, v6};
+use bitmesh_tests::hooks;
 use bitmesh_tests::lab::{ETH, GATEWAY_MAC, LAN, Lab, SERVER_V4, SERVER_V6};
 use bitmesh_tests::mixed::addressed;
 use bitmesh_tests::wire::Wire;
@@ -184,7 +185,7 @@ fn heard(lab: &Lab) -> Result<Vec<(&'static str, bool, bool)>> {
 
 #[test]
 fn no_frame_of_a_stranger_gets_out() -> Result<()> {
-    for hook in ["tcx", "clsact", "xdp"] {
+    for hook in hooks::had_of(&["tcx", "clsact", "xdp"]) {
         let lab = Lab::new()?;
         let _agent = Agent::start(&lab, &Settings::new(Tariff::bytes(1_000)).on_hook(hook))?;
         for (name, _, got_out) in heard(&lab)? {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bitcoin::{Address, Amount, Network};
 use bitmesh_tests::browser::{Browser, Page};
-use bitmesh_tests::lab::SERVER_V4;
+use bitmesh_tests::lab::{ETH, SERVER_V4};
 use bitmesh_tests::payments::{HOST, Market, paid, raw};
 use bitmesh_tests::tcp::{Ends, Load, Stream};
 use bitmesh_tests::wait::until;
@@ -218,6 +218,54 @@ fn a_code_goes_on_in_another_profile_and_two_pages_pay_nothing_twice() -> Result
     let mut other = browser.page("fresh");
     other.click("#close")?;
     other.see("#closed-said")
+}
+
+/// As phones do that give themselves a new address each time they join.
+const LATER_MAC: &str = "02:00:00:00:78:0a";
+const LATER_V4: &str = "10.77.0.90";
+
+#[test]
+fn a_visitor_who_is_back_under_another_address_brings_its_balance_along() -> Result<()> {
+    let market = Market::with_subscribers(1)?;
+    let bob = market.lab.subscriber();
+    let mut browser = Browser::start(bob, "back")?;
+    let mut page = browser.open("bob", &json!({"locale": "en-US"}))?;
+    page.goto(&format!("http://{HOST}/"))?;
+    page.click("#pay-load")?;
+    page.see("#refund-to")?;
+    fund(&market, &mut page, CAP_SAT)?;
+    ensure!(download(&market, Load::of(1 << 20))?.finish()? == 1 << 20, "the download ended early");
+    numbers_agree(&market, &mut page)?;
+    ensure!(page.value("document.getElementById('pay-elsewhere').hidden")? == true, "it is here");
+
+    // Who joins under another address gets another lease, too.
+    bob.namespace.ip(&format!("addr flush dev {ETH}"))?;
+    bob.namespace.ip(&format!("link set {ETH} address {LATER_MAC}"))?;
+    bob.namespace.ip(&format!("addr add {LATER_V4}/24 dev {ETH}"))?;
+    bob.namespace.ip("route replace default via 10.77.0.1")?;
+    page.goto(&format!("http://{HOST}/"))?;
+    page.see("#pay-elsewhere")?;
+    let said = page.text("#pay-elsewhere-said")?;
+    ensure!(said.contains(&bob.mac_text()) && said.contains(LATER_MAC), "{said}");
+    ensure!(is_captive(&market)?, "the new address is online without money");
+    page.pictures("elsewhere")?;
+    page.click("#move")?;
+    page.until("document.getElementById('pay-elsewhere').hidden")?;
+    page.until("document.body.dataset.state === 'open'")?;
+    ensure!(download(&market, Load::of(1 << 20))?.finish()? == 1 << 20, "it ended early there");
+    let accounts = market.agent.ask(&["accounts"])?["accounts"].clone();
+    let account = |mac: &str| {
+        let all = accounts.as_array().into_iter().flatten();
+        all.into_iter().find(|row| row["mac"] == mac).cloned().context("no such account")
+    };
+    let (old, new) = (account(&bob.mac_text())?, account(LATER_MAC)?);
+    ensure!(old["state"] == "closed" && old["balance_msat"] == 0, "{old}");
+    ensure!(new["state"] == "open" && new["downlink_bytes"].as_u64() > Some(1 << 20), "{new}");
+    page.click("#close")?;
+    page.see("#closed-said")?;
+    let receipt = verified(&market, &mut page)?;
+    ensure!(receipt["downlink_bytes"].as_u64() > Some(2 << 20), "one channel, both: {receipt}");
+    Ok(())
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // The gateway's payment API (`bitmesh/API.md`).
 
-import type { Agreement, Bid, CloseRequest, Offer, Receipt, Tariff } from "./messages.ts";
+import type { Agreement, Bid, CloseRequest, Offer, Receipt, Resume, Tariff } from "./messages.ts";
 
 export interface SignedOffer {
   offer: Offer;
@@ -25,6 +25,7 @@ export interface Update {
 }
 
 export interface View {
+  mac: string;
   state: string;
   outpoint: string | null;
   capacity_sat: number;
@@ -92,7 +93,9 @@ export const api = {
     ask<View>(`/channels/${id}/funding`, raw_tx ? { agreement_signature, raw_tx } : { agreement_signature }),
   view: (id: string) => ask<View>(`/channels/${id}`),
   update: (id: string, update: Update) => ask<{ change_sat: number }>(`/channels/${id}/updates`, update),
-  challenge: (id: string) => ask<{ challenge: string }>(`/channels/${id}/challenge`, {}),
+  challenge: (id: string) => ask<{ challenge: string; mac: string }>(`/channels/${id}/challenge`, {}),
+  resume: (id: string, request: Resume, signature: string) =>
+    ask<View>(`/channels/${id}/resume`, { request, signature }),
   close: (id: string, request: CloseRequest, signature: string) =>
     ask<{ plan: Plan; receipt: Receipt }>(`/channels/${id}/close`, { request, signature }),
   complete: (id: string, half: { pay_leaf: string; receipt_signature?: string }) =>

@@ -2,7 +2,7 @@
 // reload goes on where it was.
 
 import { hex } from "./bytes.ts";
-import { Refused, type SignedOffer } from "./api.ts";
+import { Refused, type SignedOffer, type View } from "./api.ts";
 import { newCode } from "./keys.ts";
 import type { Tariff } from "./messages.ts";
 import type { SignedReceipt } from "./receipt.ts";
@@ -189,6 +189,13 @@ const drawClosed = ({ closed, receipt }: Kept): void => {
   drawReceipt(receipt);
 };
 
+/** The balance may be served to the address that this device had before. */
+const drawElsewhere = (kept: Kept, { mac, state }: View): void => {
+  const here = at("way-page").dataset["mac"]!;
+  put("pay-elsewhere-said", say("elsewhere", mac, here));
+  show("pay-elsewhere", mac !== here && !kept.closed && ["open", "unconfirmed"].includes(state));
+};
+
 const live = async (): Promise<void> => {
   const standing = await wallet.tick();
   if (!standing) return;
@@ -203,6 +210,7 @@ const live = async (): Promise<void> => {
   put("pay-status", status);
   at("pay-status").dataset["state"] = isSpent ? "spent" : view.state;
   show("pay-status", !kept.closed);
+  drawElsewhere(kept, view);
   show("again", OVER.includes(view.state));
 };
 
@@ -228,6 +236,7 @@ on("relay", "click", async () => {
 });
 on("raise", "submit", () => draw(wallet.raise(Math.floor(Number(input("raise-by").value)))));
 on("close", "click", async () => draw(await wallet.close()));
+on("move", "click", () => wallet.move(at("way-page").dataset["mac"]!));
 on("again", "click", again);
 at("bid").addEventListener("input", () => put("bid-percent", `${input("bid").value} %`));
 

@@ -67,6 +67,13 @@ export interface CloseRequest {
   challenge: string;
 }
 
+export interface Resume {
+  agreement: string;
+  outpoint: string;
+  mac: string;
+  challenge: string;
+}
+
 export interface Receipt {
   agreement: string;
   outpoint: string;
@@ -132,6 +139,8 @@ export const FIELDS = {
       unhex(c.agreement), outpointBytes(c.outpoint), Uint8Array.of(c.path === "pay_leaf" ? 1 : 0),
       u64(c.counted_msat), unhex(c.challenge),
     ),
+  "BitMesh/resume/v1": (r: Resume): Uint8Array =>
+    join(unhex(r.agreement), outpointBytes(r.outpoint), mac(r.mac), unhex(r.challenge)),
   "BitMesh/receipt/v1": (r: Receipt): Uint8Array =>
     join(
       unhex(r.agreement), outpointBytes(r.outpoint), u64(r.uplink_bytes), u64(r.downlink_bytes),

@@ -263,6 +263,18 @@ export const raise = (bySat: number): Kept | undefined => {
   return next;
 };
 
+/** Proves whose channel it is: the gateway then serves this device, under this address, and no other. */
+export const move = async (to: string): Promise<void> => {
+  const kept = store.load();
+  if (!kept) throw new Error("no channel");
+  const { channel } = needOpened(kept);
+  const { challenge, mac } = await api.challenge(channel);
+  // Only the address that the visitor was shown: a proof for another would give the balance away.
+  insist(mac === to, "mac");
+  const request = { agreement: channel, outpoint: inputOf(kept).at, mac: to, challenge };
+  await api.resume(channel, request, signMessage("BitMesh/resume/v1", request, keys(kept).session));
+};
+
 /** Refunds of the whole channel, for when the gateway is gone. */
 export const refunds = (kept: Kept): (Refund & { feerate: number })[] => {
   const opened = needOpened(kept);

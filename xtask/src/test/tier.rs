@@ -70,8 +70,7 @@ impl Scale {
 const ONE_AT_A_TIME: &[&str] = &["--test-threads=1"];
 
 impl Tier {
-    /// What a change has to pass, quickest first. Not [`Self::Vm`]: emulated processors take their
-    /// time.
+    /// What a change has to pass, quickest first; at the end what is emulated.
     pub(crate) const ALL: &[Self] = &[
         Self::Tidy,
         Self::Unit,
@@ -81,6 +80,7 @@ impl Tier {
         Self::Payments,
         Self::Browser,
         Self::DataPlane,
+        Self::Vm,
     ];
 
     /// Its name on the command line.

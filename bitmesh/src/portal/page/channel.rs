@@ -2,11 +2,14 @@
 //! `bitmesh/portal`; without it this way is not shown.
 
 use bitcoin::Network;
+use bitmesh_core::Mac;
 use maud::{Markup, html};
 
 use super::text::Text;
 use super::text::pay::{PayText, for_script};
 use super::ways::Way;
+use crate::mac::MacText;
+use crate::portal::visit::Visit;
 
 /// What is put in at most, unless the visitor says another amount, in satoshi.
 const USUAL_SAT: u64 = 20_000;
@@ -15,7 +18,7 @@ const USUAL_SAT: u64 = 20_000;
 const USUAL_BID: u32 = 80;
 
 /// Any wallet funds it. A page that came without TLS says what that means.
-pub(super) fn channel(text: &Text, network: Network, bargains: bool, secure: bool) -> Way {
+pub(super) fn channel(text: &Text, visit: &Visit, network: Network, mac: Mac, secure: bool) -> Way {
     let pay = &text.pay;
     let words: serde_json::Map<String, serde_json::Value> =
         for_script(text).into_iter().map(|(key, word)| (key.to_owned(), word.into())).collect();
@@ -24,11 +27,11 @@ pub(super) fn channel(text: &Text, network: Network, bargains: bool, secure: boo
         p { (pay.how) }
         p #pay-caution { (pay.caution) @if !secure { " " (pay.plain) } }
         button #pay-load type="button" hidden { (pay.load) }
-        div #way-page hidden data-network=(network) data-words=(words) {
+        div #way-page hidden data-network=(network) data-mac=(MacText(mac)) data-words=(words) {
             p #pay-error .notice role="alert" hidden {}
             p #pay-unkept .notice hidden { (pay.unkept) }
             p #pay-lost .notice hidden { (text.lost) }
-            (start(pay, bargains))
+            (start(pay, visit.bargains))
             (code(pay))
             (fund(pay))
             (run(pay))
@@ -95,6 +98,10 @@ fn run(pay: &PayText) -> Markup {
         p #pay-status role="status" aria-live="polite" hidden {}
         div #pay-run hidden {
             div #pay-open {
+                div #pay-elsewhere .notice hidden {
+                    p #pay-elsewhere-said role="status" {}
+                    p { button #move type="button" { (pay.elsewhere_go) } }
+                }
                 form #raise {
                     label for="raise-by" { (pay.raise) }
                     input #raise-by type="number" min="1" required value="5000";

@@ -17,7 +17,7 @@ pub(super) struct Way {
 
 /// What a visitor can pay with here, the most useful first.
 pub(super) fn ways(text: &Text, visit: &Visit, mac: Mac, secure: bool, gateway: &str) -> Vec<Way> {
-    let page = visit.sells_channels.map(|network| channel(text, network, visit.bargains, secure));
+    let page = visit.sells_channels.map(|network| channel(text, visit, network, mac, secure));
     let program = visit.sells_channels.map(|_| connect(text, visit, gateway));
     page.into_iter().chain(program).chain([operator(text, mac)]).collect()
 }

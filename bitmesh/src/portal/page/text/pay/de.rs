@@ -31,6 +31,8 @@ pub(in crate::portal::page) const TEXT: PayText = PayText {
     paying: "Bisher bezahlt: {}, von höchstens {}. Du bist online, solange diese Seite offen ist.",
     spent: "Alles, was du ausgeben wolltest, ist verbraucht. Erhöhe die Grenze, dann laufen deine Verbindungen weiter.",
     ended: "Dieser Kanal nimmt keine Zahlungen mehr an.",
+    elsewhere: "Das Gateway bedient mit diesem Guthaben {}, und dieses Gerät ist jetzt {}. Nimm es mit, wenn beides deines ist.",
+    elsewhere_go: "Auf diesem Gerät weitermachen",
     raise: "Die Grenze erhöhen um (Satoshi)",
     raise_go: "Erhöhen",
     close: "Schließen und den Rest zurückbekommen",

@@ -31,6 +31,8 @@ pub(in crate::portal::page) const TEXT: PayText = PayText {
     paying: "Paid so far: {}, of {} at most. You are online as long as this page is open.",
     spent: "All that you wanted to spend is used up. Raise the limit, and your connections go on.",
     ended: "This channel takes no more payments.",
+    elsewhere: "The gateway serves this balance to {}, and this device is {} now. Bring it along if both are yours.",
+    elsewhere_go: "Use it on this device",
     raise: "Raise the limit by (satoshi)",
     raise_go: "Raise",
     close: "Close and get the rest back",

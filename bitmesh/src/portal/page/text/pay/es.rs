@@ -31,6 +31,8 @@ pub(in crate::portal::page) const TEXT: PayText = PayText {
     paying: "Pagado hasta ahora: {}, de {} como máximo. Estás en línea mientras esta página esté abierta.",
     spent: "Se ha gastado todo lo que querías gastar. Sube el límite y tus conexiones continúan.",
     ended: "Este canal ya no acepta pagos.",
+    elsewhere: "La pasarela sirve este saldo a {}, y este dispositivo es ahora {}. Tráelo si ambos son tuyos.",
+    elsewhere_go: "Usarlo en este dispositivo",
     raise: "Subir el límite en (satoshis)",
     raise_go: "Subir",
     close: "Cerrar y recuperar el resto",

@@ -31,6 +31,8 @@ pub(in crate::portal::page) const TEXT: PayText = PayText {
     paying: "Payé jusqu’ici : {}, sur {} au plus. Vous êtes en ligne tant que cette page est ouverte.",
     spent: "Tout ce que vous vouliez dépenser est utilisé. Relevez la limite, et vos connexions continuent.",
     ended: "Ce canal n’accepte plus de paiements.",
+    elsewhere: "La passerelle sert ce solde à {}, et cet appareil est maintenant {}. Emportez-le si les deux sont à vous.",
+    elsewhere_go: "L’utiliser sur cet appareil",
     raise: "Relever la limite de (satoshis)",
     raise_go: "Relever",
     close: "Fermer et récupérer le reste",

@@ -39,6 +39,8 @@ pub(in crate::portal::page) struct PayText {
     pub(in crate::portal::page) paying: &'static str,
     pub(in crate::portal::page) spent: &'static str,
     pub(in crate::portal::page) ended: &'static str,
+    pub(in crate::portal::page) elsewhere: &'static str,
+    pub(in crate::portal::page) elsewhere_go: &'static str,
     pub(in crate::portal::page) raise: &'static str,
     pub(in crate::portal::page) raise_go: &'static str,
     pub(in crate::portal::page) close: &'static str,
@@ -57,7 +59,7 @@ pub(in crate::portal::page) struct PayText {
 }
 
 /// Words that the page's script puts in, by their names there.
-pub(in crate::portal::page) fn for_script(text: &Text) -> [(&'static str, &'static str); 22] {
+pub(in crate::portal::page) fn for_script(text: &Text) -> [(&'static str, &'static str); 23] {
     let pay = &text.pay;
     [
         ("bid_accepted", pay.bid_accepted),
@@ -71,6 +73,7 @@ pub(in crate::portal::page) fn for_script(text: &Text) -> [(&'static str, &'stat
         ("paying", pay.paying),
         ("spent", pay.spent),
         ("ended", pay.ended),
+        ("elsewhere", pay.elsewhere),
         ("closed", pay.closed),
         ("wrong_address", pay.wrong_address),
         ("wrong_code", pay.wrong_code),
