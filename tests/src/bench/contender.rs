@@ -62,7 +62,7 @@ impl Contender {
     /// Fails without root, and if a program fails.
     pub(super) fn new(kind: Kind, clients: u16) -> Result<Self> {
         let name = match kind {
-            Kind::Open => "no_metering".to_owned(),
+            Kind::Open => format!("no_metering_{clients}"),
             Kind::NftSet => format!("nft_set_{clients}"),
             Kind::NftRules => format!("nft_rules_{clients}"),
             Kind::NftRedirect => format!("nft_redirect_{clients}"),

@@ -18,14 +18,20 @@ use crate::frames::Sent;
 use crate::kernel::{KernelGate, Said};
 use crate::objects::BITMESH;
 
-/// The contenders, and the clients of each.
-const CONTENDERS: [(Kind, u16); 7] = [
-    (Kind::Open, 250),
+/// As many clients as most contenders have.
+const USUAL: u16 = 250;
+
+/// The contenders, and the clients of each. Many clients cost a router something without metering, too:
+/// more neighbours than its caches hold.
+const CONTENDERS: [(Kind, u16); 9] = [
+    (Kind::Open, USUAL),
+    (Kind::Open, 1),
+    (Kind::Open, 16_000),
     (Kind::NftSet, 1_000),
-    (Kind::NftRules, 250),
-    (Kind::NftRedirect, 250),
+    (Kind::NftRules, USUAL),
+    (Kind::NftRedirect, USUAL),
     (Kind::BitMesh, 1),
-    (Kind::BitMesh, 250),
+    (Kind::BitMesh, USUAL),
     (Kind::BitMesh, 16_000),
 ];
 
@@ -117,7 +123,7 @@ fn small_packets(contender: &Contender, options: Options, turns: &mut Turns) -> 
 
 /// TCP is compared with no metering; the subscriber is no client of nftables.
 fn tcp(contender: &Contender, options: Options, turns: &mut Turns) -> Result<()> {
-    if !matches!((contender.kind, contender.clients), (Kind::Open, _) | (Kind::BitMesh, 250)) {
+    if !matches!((contender.kind, contender.clients), (Kind::Open | Kind::BitMesh, USUAL)) {
         return Ok(());
     }
     for (direction, word) in BOTH {
@@ -159,17 +165,19 @@ fn ratios(turns: &Turns, report: &mut Report) -> Result<()> {
     let ratio = |of: &str, to: &str| Summary::of_ratios(turns.of(of), turns.of(to));
     for (_, word) in BOTH {
         let (metered, open) =
-            (format!("tcp_{word}_bitmesh_250"), format!("tcp_{word}_no_metering"));
+            (format!("tcp_{word}_bitmesh_250"), format!("tcp_{word}_no_metering_250"));
         report.add(&format!("tcp_{word}_ratio"), ratio(&metered, &open), "ratio")?;
     }
     for (suffix, word) in [("", "uplink"), ("_downlink", "downlink")] {
         let of = |name: &str| format!("small_{word}_{name}");
         for (name, metered, to) in [
-            ("small_packets_ratio", "bitmesh_250", "no_metering"),
+            ("small_packets_ratio", "bitmesh_250", "no_metering_250"),
             ("small_packets_vs_nft_set", "bitmesh_250", "nft_set_1000"),
             ("small_packets_vs_nft_rules", "bitmesh_250", "nft_rules_250"),
             ("small_packets_vs_nft_redirect", "bitmesh_250", "nft_redirect_250"),
             ("accounts_16000_vs_1", "bitmesh_16000", "bitmesh_1"),
+            ("no_metering_16000_vs_1", "no_metering_16000", "no_metering_1"),
+            ("small_packets_ratio_16000", "bitmesh_16000", "no_metering_16000"),
         ] {
             report.add(&format!("{name}{suffix}"), ratio(&of(metered), &of(to)), "ratio")?;
         }
@@ -184,7 +192,7 @@ fn rates(contenders: &[Contender], turns: &Turns, report: &mut Report) -> Result
             report.add(&name, Summary::of(turns.of(&name)), "kpps")?;
         }
     }
-    for name in ["no_metering", "bitmesh_250"] {
+    for name in ["no_metering_250", "bitmesh_250"] {
         for (_, word) in BOTH {
             let name = format!("tcp_{word}_{name}");
             report.add(&name, Summary::of(turns.of(&name)), "Gbit/s")?;
