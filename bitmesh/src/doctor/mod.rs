@@ -1,5 +1,6 @@
 //! Looks at the machine, and says what is wrong and how to mend it. Changes nothing.
 
+mod backup;
 mod bypass;
 mod fence;
 mod interface;
@@ -71,6 +72,7 @@ pub fn examine(configuration: Option<&Path>) -> Vec<Check> {
         checks.extend(bypasses(config, &ground).into_iter().map(|found| allowed(config, found)));
         checks.extend(fence::examine(config));
         checks.push(owners::examine(config));
+        checks.extend(backup::examine(config));
     }
     if let Some(payments) = config.and_then(|config| config.payments) {
         checks.extend(examine_chain(&payments.chain));
