@@ -23,7 +23,7 @@ fn fund(market: &Market, customer: &mut Customer) -> Result<Transaction> {
 fn what_is_paid_before_a_block_passes_at_once_up_to_the_limits_and_a_double_spend_takes_no_more()
 -> Result<()> {
     let market = Market::with_tables(3, LIMITS)?;
-    let [bob, carol, dave] = [0, 1, 2].map(|number| &market.lab.subscribers[number]);
+    let [bob, carol, newcomer] = [0, 1, 2].map(|number| &market.lab.subscribers[number]);
     let asked = format!("/offer?challenge={}", "07".repeat(32));
     let offer: SignedOffer = get(bob, &asked)?.json()?;
     let early = offer.unconfirmed.context("the offer does not say so")?;
@@ -51,7 +51,7 @@ fn what_is_paid_before_a_block_passes_at_once_up_to_the_limits_and_a_double_spen
     thief.pay(2_500)?;
     market.double_spend(&funding)?;
     thief.until(ChannelWord::FundingLost)?;
-    let mut late = Customer::open(&market, dave)?;
+    let mut late = Customer::open(&market, newcomer)?;
     fund(&market, &mut late)?;
     late.until(ChannelWord::Unconfirmed)?;
     let none = late.sign(1_000)?;

@@ -28,9 +28,8 @@ fn download(market: &Market, load: Load) -> Result<Stream> {
     Stream::download(Ends { client, server, address: SERVER_V4 }, load)
 }
 
-/// From the page to a channel that is open, funded by the gateway's relay. Gives the resume code
-/// and where the rest goes.
-fn fund(market: &Market, page: &mut Page, cap_sat: u64) -> Result<(String, Address)> {
+/// From the page to the channel's address. Gives the resume code, where the rest goes, and the address.
+fn start(market: &Market, page: &mut Page, cap_sat: u64) -> Result<(String, Address, Address)> {
     let back = Address::from_script(market.script()?.as_script(), Network::Regtest)?;
     page.fill("#refund-to", &back.to_string())?;
     page.fill("#cap", &cap_sat.to_string())?;
@@ -47,12 +46,24 @@ fn fund(market: &Market, page: &mut Page, cap_sat: u64) -> Result<(String, Addre
     let address = address.require_network(Network::Regtest)?;
     let uri = page.value("document.getElementById('fund-uri').href")?;
     ensure!(uri.as_str().is_some_and(|uri| uri.starts_with(&format!("bitcoin:{address}?amount="))));
-    let tx = market.signed_payment(&address, Amount::from_sat(CAPACITY_SAT))?;
+    Ok((code, back, address))
+}
+
+/// Has the gateway send a payment to this address.
+fn relay(market: &Market, page: &mut Page, address: &Address) -> Result<()> {
+    let tx = market.signed_payment(address, Amount::from_sat(CAPACITY_SAT))?;
     page.click("#pay-fund summary")?;
     page.fill("#raw-tx", &bitcoin::consensus::encode::serialize_hex(&tx))?;
     page.click("#relay")?;
     market.node_holds(1)?;
-    page.see("#pay-run")?;
+    page.see("#pay-run")
+}
+
+/// From the page to a channel that is open, funded by the gateway's relay. Gives the resume code
+/// and where the rest goes.
+fn fund(market: &Market, page: &mut Page, cap_sat: u64) -> Result<(String, Address)> {
+    let (code, back, address) = start(market, page, cap_sat)?;
+    relay(market, page, &address)?;
     page.until("document.getElementById('pay-status').dataset.state === 'unconfirmed'")?;
     page.pictures("unconfirmed")?;
     market.mine(1)?;
@@ -218,6 +229,25 @@ fn a_code_goes_on_in_another_profile_and_two_pages_pay_nothing_twice() -> Result
     let mut other = browser.page("fresh");
     other.click("#close")?;
     other.see("#closed-said")
+}
+
+#[test]
+fn a_page_says_what_counts_before_a_block_and_is_online_with_that() -> Result<()> {
+    let market = Market::with_tables(1, "unconfirmed_sat = 3000\nunconfirmed_total_sat = 5000\n")?;
+    let mut browser = Browser::start(market.lab.subscriber(), "early")?;
+    let mut page = browser.open("bob", &json!({"locale": "en-US"}))?;
+    page.goto(&format!("http://{HOST}/"))?;
+    page.click("#pay-load")?;
+    page.see("#refund-to")?;
+    let address = start(&market, &mut page, CAP_SAT)?.2;
+    let said = page.text("#fund-early")?;
+    ensure!(said.contains("Up to 3,000 sat of it count at once"), "{said}");
+    page.pictures("early")?;
+    relay(&market, &mut page, &address)?;
+    page.until("document.body.dataset.state === 'open'")?;
+    market.node_holds(1)?;
+    ensure!(download(&market, Load::of(1 << 20))?.finish()? == 1 << 20, "the download ended early");
+    Ok(())
 }
 
 /// As phones do that give themselves a new address each time they join.

@@ -5,6 +5,8 @@ import type { Agreement, Bid, CloseRequest, Offer, Receipt, Resume, Tariff } fro
 export interface SignedOffer {
   offer: Offer;
   signature: string;
+  /** What counts before the funding is confirmed: the gateway's own risk, so it is not signed. */
+  unconfirmed?: { credit_sat: number };
 }
 
 export interface BidAnswer extends SignedOffer {

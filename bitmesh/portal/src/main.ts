@@ -68,7 +68,7 @@ const bargain = async (): Promise<void> => {
   try {
     const percent = Number(input("bid").value);
     const answer = await wallet.bid(list, on, round + 1, percent, wallet.keys(kept));
-    standing = { list, on: { offer: answer.offer, signature: answer.signature }, round: round + 1 };
+    standing = { list, on: { ...on, offer: answer.offer, signature: answer.signature }, round: round + 1 };
     put("bid-said", say(`bid_${answer.verdict}`, price(answer.offer.tariff)));
     at("bid-said").dataset["verdict"] = answer.verdict;
     input("bid-go").disabled = answer.rounds_left === 0;
@@ -129,13 +129,15 @@ const draw = (kept: Kept | undefined): void => {
   show("pay-closed", Boolean(kept?.closed));
 };
 
-const drawFunding = ({ opened, capSat }: Kept): void => {
+const drawFunding = ({ opened, capSat, earlySat }: Kept): void => {
   const { address, agreement } = opened!;
   const { min_capacity_sat: least, max_capacity_sat: most, max_close_fee_sat: fee } = agreement.terms;
   const amount = Math.min(Math.max(least, capSat + fee), most);
   const uri = `bitcoin:${address}?amount=${btc(amount)}&label=BitMesh`;
   if (at<HTMLAnchorElement>("fund-uri").href === uri) return;
   put("fund-amount", sat(amount));
+  put("fund-early", say("fund_early", sat(earlySat ?? 0)));
+  show("fund-early", Boolean(earlySat));
   put("fund-address", address);
   at<HTMLAnchorElement>("fund-uri").href = uri;
   at("fund-qr").replaceChildren(qr(uri, say("fund")));

@@ -13,6 +13,8 @@ export interface Kept {
   capSat: number;
   opened?: Opened;
   confirmations?: number;
+  /** What the gateway credits before the funding is confirmed, at most. */
+  earlySat?: number;
   /** The funding that was pinned. */
   outpoint?: string;
   capacitySat?: number;

@@ -115,7 +115,7 @@ export const open = async (kept: Kept, on: SignedOffer): Promise<Kept> => {
   const opened = await api.open(on, own.channelKey, own.sessionKey, kept.change);
   check(opened, kept);
   checkAgainst(opened, on);
-  const next = { ...kept, opened, confirmations: on.offer.confirmations };
+  const next = { ...kept, opened, confirmations: on.offer.confirmations, earlySat: on.unconfirmed?.credit_sat ?? 0 };
   store.save(next);
   const view = await api.fund(opened.channel, countersign(opened, own));
   checkHeight(on.offer.network, view.tip_height);

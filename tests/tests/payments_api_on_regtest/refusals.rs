@@ -143,14 +143,14 @@ fn a_page_of_another_site_reaches_nothing() -> Result<()> {
 #[test]
 fn a_station_has_so_many_connections_and_requests_and_others_are_not_disturbed() -> Result<()> {
     let market = Market::with_subscribers(2)?;
-    let [mallory, bob] = [&market.lab.subscribers[0], &market.lab.subscribers[1]];
-    let refusals = flood(mallory, 120)?;
+    let [attacker, bob] = [&market.lab.subscribers[0], &market.lab.subscribers[1]];
+    let refusals = flood(attacker, 120)?;
     ensure!(refusals > 20, "{refusals} of 120 requests were too many");
     refused(&get(bob, "/session")?, 404, "no_session")?;
-    let held = mallory
+    let held = attacker
         .namespace
         .enter(|| (0..20).map(|_| Ok(TcpStream::connect(HOST)?)).collect::<Result<Vec<_>>>())?;
-    let said = raw(mallory, b"GET / HTTP/1.1\r\n\r\n")?;
+    let said = raw(attacker, b"GET / HTTP/1.1\r\n\r\n")?;
     ensure!(said.starts_with("HTTP/1.1 429 "), "{said}");
     refused(&get(bob, "/session")?, 404, "no_session")?;
     drop(held);

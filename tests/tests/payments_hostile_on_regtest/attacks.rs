@@ -41,16 +41,16 @@ fn word(answer: &Answer) -> Result<String> {
 }
 
 /// Sends the newest update and an older one, again and again.
-pub(crate) fn replay(mallory: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
+pub(crate) fn replay(attacker: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
     let mut tally = Tally::new();
-    let old = mallory.sign(mallory.signed() + 1)?;
-    let newest = mallory.sign(mallory.signed() + 1)?;
-    insist(mallory, &newest, stop, &mut tally)?;
+    let old = attacker.sign(attacker.signed() + 1)?;
+    let newest = attacker.sign(attacker.signed() + 1)?;
+    insist(attacker, &newest, stop, &mut tally)?;
     // It was new once; all that follows is not.
     tally.clear();
     while goes_on(stop) {
         for body in [&old, &newest] {
-            count(&mut tally, &word(&mallory.post("/updates", body)?)?);
+            count(&mut tally, &word(&attacker.post("/updates", body)?)?);
         }
         thread::sleep(BREATH);
     }
@@ -59,13 +59,13 @@ pub(crate) fn replay(mallory: &mut Customer, stop: &AtomicBool) -> Result<Tally>
 
 /// Sends until it is not too fast.
 fn insist(
-    mallory: &Customer,
+    attacker: &Customer,
     body: &UpdateBody,
     stop: &AtomicBool,
     tally: &mut Tally,
 ) -> Result<()> {
     while goes_on(stop) {
-        let said = word(&mallory.post("/updates", body)?)?;
+        let said = word(&attacker.post("/updates", body)?)?;
         count(tally, &said);
         if said != "too_fast" {
             break;
@@ -76,26 +76,26 @@ fn insist(
 }
 
 /// Sends updates in another order than they were signed in.
-pub(crate) fn shuffle(mallory: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
+pub(crate) fn shuffle(attacker: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
     let mut tally = Tally::new();
     while goes_on(stop) {
-        let from = mallory.signed();
-        let bodies = (1..=5).map(|n| mallory.sign(from + n)).collect::<Result<Vec<_>>>()?;
+        let from = attacker.signed();
+        let bodies = (1..=5).map(|n| attacker.sign(from + n)).collect::<Result<Vec<_>>>()?;
         for number in [2, 0, 3, 1, 4] {
-            insist(mallory, &bodies[number], stop, &mut tally)?;
+            insist(attacker, &bodies[number], stop, &mut tally)?;
         }
     }
     Ok(tally)
 }
 
 /// Sends many updates of one channel at once.
-pub(crate) fn rush(mallory: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
+pub(crate) fn rush(attacker: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
     let mut tally = Tally::new();
     while goes_on(stop) {
-        let from = mallory.signed();
+        let from = attacker.signed();
         let count_of = u64::try_from(HELD)?;
-        let bodies = (1..=count_of).map(|n| mallory.sign(from + n)).collect::<Result<Vec<_>>>()?;
-        let (station, path) = (mallory.station, mallory.path("/updates"));
+        let bodies = (1..=count_of).map(|n| attacker.sign(from + n)).collect::<Result<Vec<_>>>()?;
+        let (station, path) = (attacker.station, attacker.path("/updates"));
         let answers = thread::scope(|threads| {
             let path = &path;
             let sent: Vec<_> = bodies
@@ -114,8 +114,8 @@ pub(crate) fn rush(mallory: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
     Ok(tally)
 }
 
-fn connect(mallory: &Customer) -> Result<TcpStream> {
-    mallory.station.namespace.enter(|| {
+fn connect(attacker: &Customer) -> Result<TcpStream> {
+    attacker.station.namespace.enter(|| {
         let stream = TcpStream::connect(HOST)?;
         stream.set_read_timeout(Some(BREATH))?;
         Ok(stream)
@@ -137,11 +137,11 @@ fn reason(said: &str) -> String {
 }
 
 /// Holds as many connections as it gets, which begin like this and go on like that.
-fn hold(mallory: &Customer, stop: &AtomicBool, begin: &str, go_on: &str) -> Result<Tally> {
+fn hold(attacker: &Customer, stop: &AtomicBool, begin: &str, go_on: &str) -> Result<Tally> {
     let (mut tally, mut held) = (Tally::new(), Vec::new());
     while goes_on(stop) {
         if held.len() < HELD {
-            let mut stream = connect(mallory)?;
+            let mut stream = connect(attacker)?;
             // It may have been closed at once.
             let _ = stream.write_all(begin.as_bytes());
             held.push(stream);
@@ -163,27 +163,27 @@ fn hold(mallory: &Customer, stop: &AtomicBool, begin: &str, go_on: &str) -> Resu
 }
 
 /// Connections that begin a request and say no more.
-pub(crate) fn half_open(mallory: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
-    hold(mallory, stop, "GET /api/v1/ses", "")
+pub(crate) fn half_open(attacker: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
+    hold(attacker, stop, "GET /api/v1/ses", "")
 }
 
 /// Bodies that come a byte at a time.
-pub(crate) fn slow_bodies(mallory: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
+pub(crate) fn slow_bodies(attacker: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
     let begin = format!(
         "POST /api/v1{} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n\
          Content-Length: 8000\r\n\r\n",
-        mallory.path("/updates")
+        attacker.path("/updates")
     );
-    hold(mallory, stop, &begin, " ")
+    hold(attacker, stop, &begin, " ")
 }
 
 /// Requests as fast as they go, on one connection after another.
-pub(crate) fn flood(mallory: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
+pub(crate) fn flood(attacker: &mut Customer, stop: &AtomicBool) -> Result<Tally> {
     let ask = |more: &str| format!("GET /api/v1/session HTTP/1.1\r\nHost: {HOST}\r\n{more}\r\n");
     let all = ask("").repeat(PIPELINED - 1) + &ask("Connection: close\r\n");
     let mut tally = Tally::new();
     while goes_on(stop) {
-        let mut stream = connect(mallory)?;
+        let mut stream = connect(attacker)?;
         stream.set_read_timeout(Some(MAX_ANSWER))?;
         stream.set_write_timeout(Some(MAX_ANSWER))?;
         let mut writer = stream.try_clone()?;

@@ -36,14 +36,14 @@ const RACES: u64 = 20;
 /// Between two requests of a station that does not want to be too fast.
 const PAUSE: Duration = Duration::from_millis(60);
 
-/// Alice is honest, Mallory is not.
+/// Alice is honest, the attacker is not.
 fn alice_and_mallory(market: &Market) -> Result<(Customer<'_>, Customer<'_>)> {
     let mut both = Customer::all_funded(market, &market.lab.subscribers, CAPACITY_SAT)?;
     for customer in &mut both {
         customer.pay(FIRST_SAT)?;
     }
-    let mallory = both.pop().context("no second customer")?;
-    Ok((both.pop().context("no customer")?, mallory))
+    let attacker = both.pop().context("no second customer")?;
+    Ok((both.pop().context("no customer")?, attacker))
 }
 
 /// What an attack is called, what it does until it is stopped, and the answers that it may get:
@@ -72,10 +72,10 @@ const ATTACKS: &[Attack] = &[
 #[test]
 fn no_attack_of_one_payer_delays_anothers_payments() -> Result<()> {
     let market = Market::with_subscribers(2)?;
-    let (alice, mut mallory) = alice_and_mallory(&market)?;
+    let (alice, mut attacker) = alice_and_mallory(&market)?;
     let mut honest = Honest::new(alice, market.agent.pid()?)?;
     for (name, attack, expected, tolerated) in ATTACKS {
-        let tally = honest.is_unharmed_by(name, |stop| attack(&mut mallory, stop))?;
+        let tally = honest.is_unharmed_by(name, |stop| attack(&mut attacker, stop))?;
         for reason in *expected {
             ensure!(tally.contains_key(*reason), "{name}: never {reason}: {tally:?}");
         }
@@ -85,11 +85,11 @@ fn no_attack_of_one_payer_delays_anothers_payments() -> Result<()> {
         };
         let other: Vec<_> = tally.keys().filter(|reason| !named(reason)).collect();
         ensure!(other.is_empty(), "{name}: it was also answered {other:?}");
-        let view = view_at_last(&mallory)?;
+        let view = view_at_last(&attacker)?;
         let newest = view.newest.context("the attacker's own update is lost")?;
         let credit = CAPACITY_SAT - newest.change_sat;
         ensure!(view.credit_msat.0 == credit * 1_000, "{name}: {view:?}");
-        ensure!(credit <= mallory.signed(), "{name}: more counts than was signed");
+        ensure!(credit <= attacker.signed(), "{name}: more counts than was signed");
     }
     is_small(&market)
 }

@@ -81,6 +81,7 @@ fn fund(pay: &PayText) -> Markup {
             p { bdi #fund-amount {} }
             p { code #fund-address dir="ltr" {} }
             div #fund-qr {}
+            p #fund-early hidden {}
             p #fund-until {}
             p { a #fund-uri href="/" { (pay.fund_open) } }
             details {

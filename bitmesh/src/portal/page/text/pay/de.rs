@@ -22,6 +22,7 @@ pub(in crate::portal::page) const TEXT: PayText = PayText {
     code_saved: "Ich habe ihn gesichert",
     fund: "Einzahlung in den Kanal",
     fund_how: "Zahle diesen Betrag oder mehr aus einer beliebigen Wallet an diese Adresse. Was du nicht verbrauchst, kommt zurück. Eine Bestätigung dauert meist zehn bis dreißig Minuten.",
+    fund_early: "Bis zu {} davon zählen sofort, der Rest mit der Bestätigung der Zahlung. Ersetze die Zahlung nicht: dein Kanal ginge damit verloren.",
     fund_until: "Verschwindet das Gateway, kann alles ab Block {} zu dir zurückkommen, in etwa {}. Der neueste Block ist {}, sagt das Gateway: Vergleiche das mit deiner Wallet.",
     fund_open: "In einer Wallet öffnen",
     relay_how: "Deine Wallet ist auf diesem Gerät und hat kein Internet? Füge die signierte Transaktion ein, das Gateway sendet sie.",

@@ -22,6 +22,7 @@ pub(in crate::portal::page) const TEXT: PayText = PayText {
     code_saved: "I have saved it",
     fund: "Payment of the channel",
     fund_how: "Pay this amount, or more, to this address from any wallet. What you do not use comes back. A confirmation usually takes ten to thirty minutes.",
+    fund_early: "Up to {} of it count at once, the rest when the payment is confirmed. Don’t replace the payment: your channel would be lost with it.",
     fund_until: "If the gateway vanishes, all of it can come back to you from block {} on, in about {}. The newest block is {}, says the gateway: compare that with your wallet.",
     fund_open: "Open in a wallet",
     relay_how: "Your wallet is on this device and has no internet? Paste its signed transaction, and the gateway sends it.",

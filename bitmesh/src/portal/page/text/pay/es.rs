@@ -22,6 +22,7 @@ pub(in crate::portal::page) const TEXT: PayText = PayText {
     code_saved: "Lo he guardado",
     fund: "Carga del canal",
     fund_how: "Paga este importe, o más, a esta dirección desde cualquier monedero. Lo que no uses vuelve. Una confirmación suele tardar de diez a treinta minutos.",
+    fund_early: "Hasta {} cuentan enseguida, el resto cuando el pago esté confirmado. No reemplaces el pago: tu canal se perdería.",
     fund_until: "Si la pasarela desaparece, todo puede volver a ti a partir del bloque {}, dentro de unos {}. El bloque más nuevo es el {}, dice la pasarela: compáralo con tu monedero.",
     fund_open: "Abrir en un monedero",
     relay_how: "¿Tu monedero está en este dispositivo y no tiene internet? Pega la transacción firmada y la pasarela la envía.",

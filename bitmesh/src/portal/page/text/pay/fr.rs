@@ -22,6 +22,7 @@ pub(in crate::portal::page) const TEXT: PayText = PayText {
     code_saved: "Je l’ai gardé",
     fund: "Approvisionnement du canal",
     fund_how: "Payez ce montant, ou plus, à cette adresse depuis n’importe quel portefeuille. Ce que vous n’utilisez pas revient. Une confirmation prend d’ordinaire dix à trente minutes.",
+    fund_early: "Jusqu’à {} comptent tout de suite, le reste quand le paiement est confirmé. Ne remplacez pas le paiement : votre canal serait perdu.",
     fund_until: "Si la passerelle disparaît, tout peut vous revenir à partir du bloc {}, dans environ {}. Le bloc le plus récent est {}, dit la passerelle : comparez avec votre portefeuille.",
     fund_open: "Ouvrir dans un portefeuille",
     relay_how: "Votre portefeuille est sur cet appareil et n’a pas d’internet ? Collez sa transaction signée, la passerelle l’envoie.",

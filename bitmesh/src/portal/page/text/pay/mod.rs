@@ -30,6 +30,7 @@ pub(in crate::portal::page) struct PayText {
     pub(in crate::portal::page) code_saved: &'static str,
     pub(in crate::portal::page) fund: &'static str,
     pub(in crate::portal::page) fund_how: &'static str,
+    pub(in crate::portal::page) fund_early: &'static str,
     pub(in crate::portal::page) fund_until: &'static str,
     pub(in crate::portal::page) fund_open: &'static str,
     pub(in crate::portal::page) relay_how: &'static str,
@@ -59,7 +60,7 @@ pub(in crate::portal::page) struct PayText {
 }
 
 /// Words that the page's script puts in, by their names there.
-pub(in crate::portal::page) fn for_script(text: &Text) -> [(&'static str, &'static str); 23] {
+pub(in crate::portal::page) fn for_script(text: &Text) -> [(&'static str, &'static str); 24] {
     let pay = &text.pay;
     [
         ("bid_accepted", pay.bid_accepted),
@@ -67,6 +68,7 @@ pub(in crate::portal::page) fn for_script(text: &Text) -> [(&'static str, &'stat
         ("bid_declined", pay.bid_declined),
         ("code", pay.code),
         ("fund", pay.fund),
+        ("fund_early", pay.fund_early),
         ("fund_until", pay.fund_until),
         ("waiting", pay.waiting),
         ("unconfirmed", pay.unconfirmed),
