@@ -9,6 +9,7 @@ use bitmesh_tests::agent::{Agent, Settings};
 use bitmesh_tests::lab::Lab;
 use bitmesh_tests::light::Served;
 use bitmesh_tests::payments::{Customer, Market, native_address};
+use nix::sys::signal::Signal;
 
 const CAPACITY_SAT: u64 = 100_000;
 
@@ -37,7 +38,7 @@ fn market() -> Result<(Market, Served)> {
 
 #[test]
 fn a_channel_lives_and_ends_without_any_server() -> Result<()> {
-    let (market, _bob) = market()?;
+    let (mut market, _bob) = market()?;
     let status = market.agent.ask(&["status"])?;
     ensure!(status["chain"]["peers"]["connected"] == 2, "{status}");
     ensure!(status["chain"]["peers"]["required"] == 2, "{status}");
@@ -50,6 +51,15 @@ fn a_channel_lives_and_ends_without_any_server() -> Result<()> {
     customer.until(ChannelWord::Open)?;
     customer.pay(5_000)?;
     customer.pay(6_000)?;
+
+    // It has lost nothing when it is back, and reads the blocks that it has missed.
+    market.agent.end(Signal::SIGKILL)?;
+    market.node(|node| node.mine(2))?;
+    market.agent.launch(&market.lab.gateway)?;
+    market.chain_is("following")?;
+    let view = customer.view()?;
+    ensure!(view.state == ChannelWord::Open && view.credit_msat.0 == 6_000_000, "{view:?}");
+    customer.pay(7_000)?;
 
     let expected = customer.expected(0)?;
     customer.close(SpendPath::KeyPath)?;
