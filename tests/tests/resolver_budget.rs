@@ -1,10 +1,10 @@
 //! The resolver is free within a budget, so that DNS is no tunnel.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bitmesh_common::abi::{ACCOUNT_OPEN, Account};
 use bitmesh_common::budget::{
     NEWCOMER_BYTES, PAYER_FACTOR, STATION_BURST_BYTES, STATION_BYTES_PER_HOUR, TOTAL_BURST_BYTES,
@@ -15,8 +15,11 @@ use bitmesh_tests::agent::{Agent, Settings, Tariff};
 use bitmesh_tests::counter::Counter;
 use bitmesh_tests::frames::{BOB, GATEWAY_V4, Sent, V4, reversed, udp};
 use bitmesh_tests::kernel::{KernelGate, Said};
-use bitmesh_tests::lab::{ETH, Lab};
+use bitmesh_tests::lab::{ETH, GATEWAY_MAC, LAN, Lab};
+use bitmesh_tests::mixed::addressed;
+use bitmesh_tests::namespace::Namespace;
 use bitmesh_tests::objects::BITMESH;
+use bitmesh_tests::wire::Wire;
 
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
 const DNS: u16 = 53;
@@ -131,39 +134,110 @@ fn a_fragment_of_the_gateways_is_no_way_around_the_budget() {
     assert!(passed <= STATION_BURST_BYTES + EARNED, "{passed}");
 }
 
-#[test]
-fn a_real_tunnel_to_a_real_resolver_is_cut_off() -> Result<()> {
-    let lab = Lab::new()?;
-    let _agent = Agent::start(&lab, &Settings::new(Tariff::bytes(1_000_000)))?;
-    let bob = &lab.subscriber().namespace;
+/// Gives back as much as it is asked, as long as `ask` runs, and then what it heard: bytes at the IP
+/// layer.
+fn answering(lab: &Lab, ask: impl FnOnce() -> Result<()>) -> Result<u64> {
     let resolver = lab.gateway.enter(|| Ok(UdpSocket::bind((GATEWAY, DNS))?))?;
     resolver.set_read_timeout(Some(Duration::from_millis(50)))?;
-    let asked = Counter::leaving(bob, ETH, &["10.77.0.1/32"])?;
-    let answered = Counter::arriving(bob, ETH, &["10.77.0.1/32"])?;
-    let heard = std::sync::atomic::AtomicU64::new(0);
+    let heard = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
-    std::thread::scope(|threads| -> Result<()> {
+    std::thread::scope(|threads| {
         threads.spawn(|| {
             let mut question = [0; 2_048];
             while !stop.load(Ordering::Relaxed) {
                 if let Ok((bytes, from)) = resolver.recv_from(&mut question) {
                     heard.fetch_add(bytes as u64 + 28, Ordering::Relaxed);
-                    // As much back again.
                     let _ = resolver.send_to(&question[..bytes], from);
                 }
             }
         });
+        let asked = ask();
+        std::thread::sleep(Duration::from_millis(200));
+        stop.store(true, Ordering::Relaxed);
+        asked
+    })?;
+    Ok(heard.into_inner())
+}
+
+/// What went up and down the real tunnels of one cable.
+struct Both {
+    asked: Counter,
+    answered: Counter,
+}
+
+impl Both {
+    fn of(bob: &Namespace) -> Result<Self> {
+        let asked = Counter::leaving(bob, ETH, &["10.77.0.1/32"])?;
+        Ok(Self { asked, answered: Counter::arriving(bob, ETH, &["10.77.0.1/32"])? })
+    }
+}
+
+#[test]
+fn a_real_tunnel_to_a_real_resolver_is_cut_off() -> Result<()> {
+    let lab = Lab::new()?;
+    let _agent = Agent::start(&lab, &Settings::new(Tariff::bytes(1_000_000)))?;
+    let bob = &lab.subscriber().namespace;
+    let Both { asked, answered } = Both::of(bob)?;
+    let heard = answering(&lab, || {
         let socket = bob.enter(|| Ok(UdpSocket::bind("0.0.0.0:0")?))?;
         for _ in 0..2_000 {
             socket.send_to(&[0x55; 500], (GATEWAY, DNS))?;
             std::thread::sleep(Duration::from_micros(500));
         }
-        stop.store(true, Ordering::Relaxed);
         Ok(())
     })?;
-    let passed = heard.load(Ordering::Relaxed) + answered.settled()?.bytes;
+    let passed = heard + answered.settled()?.bytes;
     ensure!(asked.read()?.packets >= 1_900, "the tunnel did not try: {:?}", asked.read()?);
     ensure!(passed <= STATION_BURST_BYTES + EARNED, "{passed} bytes passed");
     ensure!(passed > STATION_BURST_BYTES / 2, "only {passed} bytes passed");
+    Ok(())
+}
+
+/// One of many that a single device gives itself: its MAC address, and its IPv4 address.
+fn rotated(number: u8) -> ([u8; 6], Ipv4Addr) {
+    ([2, 0, 0, 0, 0x66, number], Ipv4Addr::new(10, 77, 0, 30 + number))
+}
+
+#[test]
+fn a_real_tunnel_that_rotates_through_two_hundred_addresses_is_bounded_and_a_newcomer_still_asks()
+-> Result<()> {
+    const STATIONS: u8 = 200;
+    const ROUNDS: u64 = 80;
+    let lab = Lab::new()?;
+    let _agent = Agent::start(&lab, &Settings::new(Tariff::bytes(1_000_000)))?;
+    for (mac, address) in (0..STATIONS).map(rotated) {
+        let mac = mac.map(|octet| format!("{octet:02x}")).join(":");
+        lab.gateway.ip(&format!("neigh replace {address} lladdr {mac} dev {LAN} nud permanent"))?;
+    }
+    let bob = &lab.subscriber().namespace;
+    let Both { asked, answered } = Both::of(bob)?;
+    let wire = Wire::open(bob, ETH)?;
+    let heard = answering(&lab, || {
+        for _ in 0..ROUNDS {
+            for (mac, address) in (0..STATIONS).map(rotated) {
+                let packet = V4::new(GATEWAY_V4, 17).packet(&udp(DNS, 500));
+                let packet = addressed(packet, address.into(), GATEWAY);
+                wire.send(&[&GATEWAY_MAC[..], &mac, &[8, 0], &packet].concat())?;
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+        Ok(())
+    })?;
+    let passed = heard + answered.settled()?.bytes;
+    let tried = ROUNDS * u64::from(STATIONS);
+    ensure!(asked.read()?.packets >= tried * 9 / 10, "it did not try: {:?}", asked.read()?);
+    ensure!(passed <= TOTAL_BURST_BYTES + TOTAL_BYTES_PER_HOUR / 60, "{passed} bytes passed");
+    ensure!(passed > TOTAL_BURST_BYTES / 4, "only {passed} bytes passed");
+
+    let newcomer = answering(&lab, || {
+        let socket = bob.enter(|| Ok(UdpSocket::bind("0.0.0.0:0")?))?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        for _ in 0..8 {
+            socket.send_to(&[0x55; 60], (GATEWAY, DNS))?;
+            socket.recv(&mut [0; 100]).context("the newcomer's question is not answered")?;
+        }
+        Ok(())
+    })?;
+    ensure!(newcomer == 8 * 88, "{newcomer} bytes of the newcomer's");
     Ok(())
 }
