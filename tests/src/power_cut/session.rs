@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::thread;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use tempfile::TempDir;
 
 use super::disk::{Disk, Loss, files};
@@ -12,10 +13,16 @@ use super::trace::{Op, SAID, record};
 /// A folder in memory: the model decides what is on the disk, so nothing here has to be.
 const IN_MEMORY: &str = "/dev/shm";
 
+/// Processors that are used, at most.
+const MAX_WORKERS: usize = 16;
+
+/// Cuts of the first worker after which it tells how far it is.
+const TELL_EVERY: usize = 200;
+
 /// A script, the same each time it is run.
 pub trait Session {
     /// All that is durable, as the program's own code reads it.
-    type State: PartialEq + std::fmt::Debug;
+    type State: PartialEq + std::fmt::Debug + Sync;
 
     /// Its name on the command line of the program that is recorded.
     const NAME: &'static str;
@@ -67,6 +74,20 @@ pub struct Tally {
     pub cuts: usize,
     /// States of the disk that were started from.
     pub restarts: usize,
+}
+
+/// The moments of one worker: of every `stride`th operation, every `of`th, from the `first`th on.
+#[derive(Clone, Copy)]
+struct Share {
+    first: usize,
+    of: usize,
+    stride: usize,
+}
+
+impl Share {
+    const fn has(self, operation: usize) -> bool {
+        operation % self.stride == 0 && operation / self.stride % self.of == self.first
+    }
 }
 
 /// A recording, with what must be found after each step.
@@ -126,7 +147,7 @@ impl<S: Session> Recording<S> {
     ///
     /// Says at which operation, and with which loss, what was not found.
     pub fn cut_everywhere(&self, stride: usize, drawn: u64) -> Result<Tally> {
-        self.cut_with(Disk::default(), stride, drawn)
+        self.cut_with(Disk::default, stride, drawn)
     }
 
     /// The same on a disk that forgets to sync.
@@ -135,21 +156,38 @@ impl<S: Session> Recording<S> {
     ///
     /// As [`Self::cut_everywhere`]: it must.
     pub fn cut_on_a_disk_that_lies(&self, stride: usize) -> Result<Tally> {
-        self.cut_with(Disk::that_lies(), stride, 0)
+        self.cut_with(Disk::that_lies, stride, 0)
     }
 
-    fn cut_with(&self, mut disk: Disk, stride: usize, drawn: u64) -> Result<Tally> {
+    /// Shares the moments among the processors: each has a disk of its own.
+    fn cut_with(&self, disk: fn() -> Disk, stride: usize, drawn: u64) -> Result<Tally> {
+        let workers = thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+        let shares: Vec<Result<Tally>> = thread::scope(|threads| {
+            let of = workers;
+            let work = |first| move || self.cut_share(disk(), Share { first, of, stride }, drawn);
+            let started: Vec<_> = (0..workers).map(|first| threads.spawn(work(first))).collect();
+            let panicked = |_| Err(anyhow!("a thread panicked"));
+            started.into_iter().map(|share| share.join().unwrap_or_else(panicked)).collect()
+        });
         let syncs = self.ops.iter().filter(|op| matches!(op, Op::Sync(_))).count();
-        let operations = self.ops.len() - self.expected.len();
-        let steps = self.expected.len();
-        let mut tally = Tally { operations, syncs, steps, ..Tally::default() };
+        let (steps, operations) = (self.expected.len(), self.ops.len() - self.expected.len());
+        let whole = Tally { operations, syncs, steps, ..Tally::default() };
+        shares.into_iter().try_fold(whole, |mut sum, share| {
+            let Tally { cuts, restarts, .. } = share?;
+            (sum.cuts, sum.restarts) = (sum.cuts + cuts, sum.restarts + restarts);
+            Ok(sum)
+        })
+    }
+
+    fn cut_share(&self, mut disk: Disk, share: Share, drawn: u64) -> Result<Tally> {
+        let mut tally = Tally::default();
         let mut acknowledged = 0;
         for (index, op) in self.ops.iter().enumerate() {
             disk.apply(op)?;
             if let Op::Said(steps) = op {
                 acknowledged = *steps;
             }
-            if index % stride != 0 {
+            if !share.has(index) {
                 continue;
             }
             tally.cuts += 1;
@@ -160,6 +198,9 @@ impl<S: Session> Recording<S> {
                     format!("power cut after operation {index} ({}), loss: {loss:?}", brief(op))
                 })?;
                 tally.restarts += 1;
+            }
+            if share.first == 0 && tally.cuts % TELL_EVERY == 0 {
+                eprintln!("{}: operation {index} of {}", S::NAME, self.ops.len());
             }
         }
         Ok(tally)
