@@ -86,7 +86,7 @@ struct Share {
 
 impl Share {
     const fn has(self, operation: usize) -> bool {
-        operation % self.stride == 0 && operation / self.stride % self.of == self.first
+        operation.is_multiple_of(self.stride) && operation / self.stride % self.of == self.first
     }
 }
 
@@ -199,7 +199,7 @@ impl<S: Session> Recording<S> {
                 })?;
                 tally.restarts += 1;
             }
-            if share.first == 0 && tally.cuts % TELL_EVERY == 0 {
+            if share.first == 0 && tally.cuts.is_multiple_of(TELL_EVERY) {
                 eprintln!("{}: operation {index} of {}", S::NAME, self.ops.len());
             }
         }
