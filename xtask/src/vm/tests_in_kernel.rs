@@ -1,7 +1,6 @@
 //! The data-plane tests in a stock kernel.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -108,8 +107,8 @@ impl Part {
     }
 }
 
-/// The agents beside the true one, which cargo builds with the tests.
-const TWINS: &[&str] = &["bitmesh-miscount", "bitmesh-successor"];
+/// The true agent, and those beside it that tests run.
+const AGENTS: &[&str] = &["bitmesh", "bitmesh-miscount", "bitmesh-successor"];
 
 const BUILDING_ARM64: &[Need] =
     &[Need::new("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")];
@@ -164,35 +163,29 @@ pub(crate) fn run(
 }
 
 fn build(workspace: &Workspace, arch: Arch, wanted: &[Test]) -> Result<Binaries> {
-    let for_machine = |cargo: &mut Command| {
-        if arch == Arch::Arm64 {
-            cargo.args(["--target", TARGET_ARM64]);
-            cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
-            cargo.env("CC_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-gcc");
-        }
-    };
     if arch == Arch::Arm64 {
         need_programs(BUILDING_ARM64)?;
         super::instructions::need_target(TARGET_ARM64)?;
     }
-    let message = "--message-format=json-render-diagnostics";
-    let mut agents = workspace.cargo();
-    agents.args(["build", "--quiet", message, "--package", "bitmesh", "--bins"]);
-    for_machine(&mut agents);
-    let mut agents = executables(&output(&mut agents)?)?;
     let mut files: Vec<&str> = wanted.iter().map(|(file, _)| *file).collect();
     files.sort_unstable();
     files.dedup();
-    let mut tests = workspace.cargo();
-    tests.args(["test", "--quiet", "--no-run", message, "--package", "bitmesh-tests"]);
-    for file in &files {
-        tests.args(["--test", file]);
+    // In one go: cargo would build what both depend on twice, with other features each time.
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--quiet", "--message-format=json-render-diagnostics"]);
+    cargo.args(["--package", "bitmesh", "--package", "bitmesh-tests"]);
+    cargo.args(AGENTS.iter().flat_map(|agent| ["--bin", agent]));
+    cargo.args(files.iter().flat_map(|file| ["--test", file]));
+    if arch == Arch::Arm64 {
+        cargo.args(["--target", TARGET_ARM64]);
+        cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+        cargo.env("CC_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-gcc");
     }
-    for_machine(&mut tests);
     let is_test = |path: &PathBuf| path.parent().is_some_and(|folder| folder.ends_with("deps"));
     let (tests, others): (Vec<_>, _) =
-        executables(&output(&mut tests)?)?.into_iter().partition(is_test);
-    agents.extend(others.into_iter().filter(|path| TWINS.iter().any(|twin| path.ends_with(twin))));
+        executables(&output(&mut cargo)?)?.into_iter().partition(is_test);
+    let is_agent = |path: &PathBuf| AGENTS.iter().any(|agent| path.ends_with(agent));
+    let agents = others.into_iter().filter(is_agent).collect();
     if tests.len() != files.len() {
         bail!("{} tests were built instead of {}", tests.len(), files.len());
     }
