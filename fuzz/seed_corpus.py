@@ -3,7 +3,12 @@ a node's answers, frames. Run it after the vectors or a format changed: python3 
 
 import json
 import struct
+import sys
 from pathlib import Path
+
+sys.dont_write_bytecode = True
+
+from seed_chain import BITCOIND, ESPLORA, text
 
 HERE = Path(__file__).parent
 VECTORS = json.loads((HERE / "../tests/vectors/channel.json").read_text())
@@ -13,10 +18,6 @@ def write(target: str, name: str, data: bytes) -> None:
     folder = HERE / "corpus" / target
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(data)
-
-
-def text(value) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
 
 
 messages = {m["tag"].split("/")[1]: m for m in VECTORS["messages"]}
@@ -96,7 +97,8 @@ bodies = {
             "receipt_signature": signature("receipt"),
         },
     ),
-    "p": ("error", {"reason": "stale", "message": "pay more"}),
+    "p": ("resume", {"request": resume, "signature": signature("resume")}),
+    "q": ("error", {"reason": "stale", "message": "pay more"}),
 }
 for letter, (name, body) in bodies.items():
     write("body", name, letter.encode() + text(body))
@@ -129,28 +131,10 @@ for column in range(0, 64, 8):
         write("record", f"cell-{column}-{kind}", bytes([ord("c"), column, kind]) + b"\xff" * 8)
 write("record", "cell-agreement", b"c\x10\x02" + text(agreement))
 
-# What a node answers to the questions of a follower, one a line, in the order of the questions.
-genesis = "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"
-tip = f"{2:064x}"
-info = {
-    "chain": "regtest",
-    "blocks": 2,
-    "headers": 2,
-    "bestblockhash": tip,
-    "time": 1_700_000_000,
-    "initialblockdownload": False,
-    "pruned": False,
-}
-network = {"version": 290_000, "subversion": "/Satoshi:29.0.0/", "localrelay": True}
-pool = {"mempoolminfee": 0.00001, "minrelaytxfee": 0.00001}
-ready = [genesis, info]
-write("chain", "ready", b"\n".join(map(text, [*ready, info, network, pool, info, genesis, tip])))
-write("chain", "early", b"\n".join(map(text, [genesis, info | {"initialblockdownload": True}])))
-write("chain", "other", text("00" * 32))
-refusal = text({"id": 0, "result": None, "error": {"code": -28, "message": "Loading"}})
-head = b"!HTTP/1.1 500 Internal Server Error\r\nContent-Length: %d\r\n\r\n" % len(refusal)
-write("chain", "loading", head.replace(b"\n", b"") + refusal)
-write("chain", "unauthorized", b"!HTTP/1.1 401 Unauthorized\r")
+# What a node and a server answer.
+for target, seeds in (("chain_bitcoind", BITCOIND), ("chain_esplora", ESPLORA)):
+    for name, seed in seeds.items():
+        write(target, name, seed)
 
 # Frames: six bytes of what offload says, then Ethernet.
 ethernet = bytes.fromhex("020000000001020000000002")

@@ -12,8 +12,8 @@ use bitmesh_core::channel::Opened;
 use bitmesh_core::channel::message::Message as _;
 use bitmesh_core::wire::{
     ApiError, ChallengeResponse, ChannelId, ChannelView, CloseBody, CloseCompletion, CloseOffer,
-    Closed, FundingRequest, OfferRequest, OpenRequest, OpenResponse, ResumeBody, SessionView, SignedOffer,
-    StreamMessage, UpdateAccepted, UpdateBody,
+    Closed, FundingRequest, OfferRequest, OpenRequest, OpenResponse, ResumeBody, SessionView,
+    SignedOffer, StreamMessage, UpdateAccepted, UpdateBody,
 };
 use libfuzzer_sys::fuzz_target;
 use serde::Serialize;

@@ -16,6 +16,9 @@ use crate::process::run as run_process;
 use crate::workspace::Workspace;
 use tree::Tree;
 
+/// What is built apart from the workspace.
+const APART: [&str; 2] = ["fuzz/Cargo.toml", "tests/keysend/Cargo.toml"];
+
 /// One breach of a rule.
 #[derive(Debug, PartialEq, Eq)]
 struct Complaint {
@@ -52,7 +55,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 }
 
 fn format(workspace: &Workspace) -> Result<()> {
-    run_process(workspace.cargo().args(["fmt", "--all", "--check"]))
+    run_process(workspace.cargo().args(["fmt", "--all", "--check"]))?;
+    for manifest in APART {
+        run_process(workspace.cargo().args(["fmt", "--check", "--manifest-path", manifest]))?;
+    }
+    Ok(())
 }
 
 fn lint(workspace: &Workspace) -> Result<()> {
