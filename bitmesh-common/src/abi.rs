@@ -303,6 +303,19 @@ pub struct Lan {
     pub open_ports: [u32; MAX_OPEN_PORTS],
 }
 
+/// Where one copy of the programs stands. The agent says it when it loads the copy.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Post {
+    /// What the XDP program notes on a frame that it has passed, if there is one in front of this
+    /// copy; else 0. A random number: nobody else can write it on a frame.
+    pub judged: u64,
+    /// Index in `lans` of its interface; [`MAX_LANS`] or more if the copy is to let nothing in.
+    pub lan: u32,
+    /// 0.
+    pub zero: u32,
+}
+
 /// What a subscriber counts of its own traffic. Only the kernel writes it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -362,13 +375,14 @@ const _: () = {
     assert!(size_of::<Redirect>() == 32);
     assert!(size_of::<House>() == 16);
     assert!(size_of::<Event>() == 16);
+    assert!(size_of::<Post>() == 16);
     assert!(size_of::<Lan>() == 24 + MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
 };
 
 #[cfg(feature = "agent")]
 mod pod {
     use super::{
-        Account, Budget, Event, House, Lan, Mac, Meter, Redirect, Stranger, Tally, V6Address,
+        Account, Budget, Event, House, Lan, Mac, Meter, Post, Redirect, Stranger, Tally, V6Address,
     };
 
     macro_rules! pod {
@@ -380,5 +394,7 @@ mod pod {
         )* };
     }
 
-    pod!(Account, Budget, Event, House, Lan, Mac, Meter, Redirect, Stranger, Tally, V6Address);
+    pod!(
+        Account, Budget, Event, House, Lan, Mac, Meter, Post, Redirect, Stranger, Tally, V6Address
+    );
 }

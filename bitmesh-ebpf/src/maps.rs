@@ -5,7 +5,8 @@ use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
 use bitmesh_common::abi::{
     Account, Budget, EVENTS_BYTES, Event, House, Lan, MAX_BUDGETS, MAX_LANS, MAX_METERS,
-    MAX_OWNERS, MAX_REDIRECTS, MAX_STRANGERS, Mac, Meter, Redirect, Stranger, Tally, V6Address,
+    MAX_OWNERS, MAX_REDIRECTS, MAX_STRANGERS, Mac, Meter, Post, Redirect, Stranger, Tally,
+    V6Address,
 };
 
 /// `BPF_F_MMAPABLE`: the agent maps the array and stores into it.
@@ -60,25 +61,31 @@ pub static TALLY: Array<Tally, 1> = Array::new();
 #[btf_map(name = "grace")]
 pub static GRACE: ArrayOfMaps<Array<u64, 1>, 1> = ArrayOfMaps::new();
 
-/// Index in [`LANS`] of the interface that this copy of the programs is attached to.
+/// Where this copy of the programs stands. One record, so that a program loads one address for all of
+/// it.
 #[unsafe(no_mangle)]
-static LAN_INDEX: Global<u32> = Global::new(0);
+static POST: Global<Post> = Global::new(Post { judged: 0, lan: 0, zero: 0 });
 
-/// What the XDP program notes on a frame that it has passed, if there is one in front of this copy
-/// of the programs; else 0. A random number: nobody else can write it on a frame.
-#[unsafe(no_mangle)]
-static JUDGED: Global<u64> = Global::new(0);
+/// A field of [`POST`]. Volatile as [`Global::load`], which would copy the whole record.
+macro_rules! post {
+    ($field:ident) => {{
+        // A `Global` is a transparent wrapper.
+        let post: *const Post = (&raw const POST).cast();
+        // SAFETY: a field of a static, which nobody writes after the programs were loaded.
+        unsafe { (&raw const (*post).$field).read_volatile() }
+    }};
+}
 
-/// See [`JUDGED`].
+/// See [`Post::judged`].
 #[inline(always)]
 pub fn judged() -> u64 {
-    JUDGED.load()
+    post!(judged)
 }
 
 /// The LAN interface of this copy of the programs; none if the copy is to let nothing in. The index
 /// is compared because the verifier knows it: such a copy then costs it next to nothing.
 #[inline(always)]
 pub fn lan() -> Option<&'static Lan> {
-    let index = LAN_INDEX.load();
+    let index = post!(lan);
     if index < MAX_LANS as u32 { LANS.get(index) } else { None }
 }

@@ -2,7 +2,7 @@
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use bitmesh_common::abi::{ABI_VERSION, House, MAPS};
+use bitmesh_common::abi::{ABI_VERSION, House, MAPS, Post};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::MeterError;
@@ -21,8 +21,8 @@ pub(super) fn load(
     for name in MAPS {
         loader.map_pin_path(name, home.pin(name));
     }
-    loader.override_global("LAN_INDEX", &index, true);
-    loader.override_global("JUDGED", &judged, true);
+    let post = Post { judged, lan: index, zero: 0 };
+    loader.override_global("POST", &post, true);
     // Pages of register states help nobody but who changes the programs.
     loader.verifier_log_level(VerifierLogLevel::STATS);
     loader.load(object).map_err(|error| MeterError::Load(describe(&error)))
