@@ -16,7 +16,7 @@ pub(crate) struct Args {
 
 /// Runs the tiers at full size.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let all = [Tier::Sim, Tier::PowerCut, Tier::Payments, Tier::DataPlane];
+    let all = [Tier::Sim, Tier::PowerCut, Tier::Payments, Tier::DataPlane, Tier::Vm];
     if args.tier.is_none() {
         fuzz::soak(workspace)?;
         sim::soak(workspace)?;

@@ -129,7 +129,7 @@ impl Tier {
             Self::DataPlane => data_plane(workspace, scale),
             Self::Payments => payments(workspace, scale),
             Self::Browser => browser(workspace, scale),
-            Self::Vm => vm::run_ci(workspace),
+            Self::Vm => vm::run_tier(workspace, scale),
         }
     }
 }

@@ -21,6 +21,8 @@ echo "@@ up $uptime"
 . /etc/known
 # Everything takes ten to forty times as long here, and is done a few times where a test does it often.
 export BITMESH_PATIENCE=20
+# The list alone says how often.
+export BITMESH_SOAK=1
 number=0
 while read -r file name BITMESH_TIMES; do
     export BITMESH_TIMES

@@ -20,6 +20,10 @@ pub(super) type Test = (&'static str, &'static str);
 
 const TRUE_DOCTOR: Test = ("doctor_in_vm", "doctor_says_the_truth_of_this_kernel_and_its_hooks");
 const CORPUS: Test = ("verdict_in_kernel", "kernel_and_table_agree_on_every_frame_of_who_has_paid");
+const CONTINUITY: Test = (
+    "continuity",
+    "killed_stopped_and_upgraded_under_load_with_clsact_nothing_is_unmetered_lost_or_broken",
+);
 const UNPAID: Test = ("unpaid", "nothing_passes_to_or_from_the_internet_before_it_is_paid_for");
 
 /// How much to run.
@@ -30,6 +34,8 @@ pub(crate) enum Part {
     Ci,
     /// One test for each promise that depends on the kernel.
     All,
+    /// What is done often, as often as elsewhere: about an hour a kernel.
+    Soak,
 }
 
 impl Part {
@@ -46,6 +52,7 @@ impl Part {
             // An agent on arm64 would take the minutes that its build takes already.
             Self::Ci if kernel.arch == Arch::Arm64 => &[TRUE_DOCTOR, CORPUS],
             Self::Ci => &[TRUE_DOCTOR, CORPUS, UNPAID],
+            Self::Soak => &[CONTINUITY],
             Self::All => &[
                 TRUE_DOCTOR,
                 CORPUS,
@@ -79,10 +86,7 @@ impl Part {
                     "kill_restart",
                     "kill_and_restart_under_traffic_charges_nothing_twice_and_loses_no_packet",
                 ),
-                (
-                    "continuity",
-                    "killed_stopped_and_upgraded_under_load_with_clsact_nothing_is_unmetered_lost_or_broken",
-                ),
+                CONTINUITY,
                 ("hot_plug", "the_unpaid_stay_closed_while_an_interface_comes_and_goes"),
                 (
                     "fence",
@@ -94,8 +98,12 @@ impl Part {
 
     /// How often a test does what it does often elsewhere.
     fn times(self, file: &str) -> u32 {
-        // An agent that is killed, stopped and upgraded under load.
-        if self == Self::All && file == "continuity" { 3 } else { 1 }
+        match self {
+            Self::Soak => 200,
+            // An agent that is killed, stopped and upgraded under load.
+            Self::All if file == CONTINUITY.0 => 3,
+            Self::All | Self::Ci => 1,
+        }
     }
 
     /// How long one kernel may take.
@@ -103,6 +111,7 @@ impl Part {
         match self {
             Self::Ci => Duration::from_secs(600),
             Self::All => Duration::from_secs(5_400),
+            Self::Soak => Duration::from_secs(10_800),
         }
     }
 }
