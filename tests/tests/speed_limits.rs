@@ -104,6 +104,8 @@ fn tcp_comes_near_to_the_limit_both_ways() -> Result<()> {
         let rate = (stream.received() - before) as f64 / from.elapsed().as_secs_f64();
         let _ = stream.abort();
         within("bytes a second of TCP", rate, LIMIT * 0.8, LIMIT * 1.02 + LIMIT * TOLERANCE / 8.0)?;
+        // The next one's handshake would be dropped in its wake, and TCP measure a second for a trip.
+        std::thread::sleep(Duration::from_secs_f64(TOLERANCE));
     }
     Ok(())
 }
