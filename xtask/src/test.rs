@@ -16,7 +16,7 @@ pub(crate) use tier::{Scale, Tier};
 /// What to run.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The tier; all but `vm` if none is named.
+    /// The tier; all of them if none is named.
     #[arg(value_enum, value_name = "NAME")]
     tier: Option<Tier>,
 }
