@@ -8,6 +8,7 @@ use nix::libc;
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
+const BPF_LINK_CREATE: libc::c_int = 28;
 
 /// `BPF_F_TEST_XDP_LIVE_FRAMES`, Linux 5.18: what the program transmits is transmitted.
 const LIVE_FRAMES: u32 = 2;
@@ -25,6 +26,15 @@ pub(super) enum Kind {
     Classifier = 3,
     /// `BPF_PROG_TYPE_XDP`.
     Xdp = 6,
+}
+
+/// Which hook of an interface: the attach types of tcx, Linux 6.6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hook {
+    /// `BPF_TCX_INGRESS`.
+    Ingress = 46,
+    /// `BPF_TCX_EGRESS`.
+    Egress = 47,
 }
 
 /// One instruction (RFC 9669 §3).
@@ -74,6 +84,15 @@ struct TestRun {
     zero: u32,
 }
 
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
 /// `struct xdp_md`.
 #[repr(C)]
 #[derive(Default)]
@@ -85,6 +104,10 @@ struct XdpContext {
     rx_queue_index: u32,
     egress_ifindex: u32,
 }
+
+/// A program on a hook, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Link(#[expect(dead_code, reason = "closing it is what ends the link")] OwnedFd);
 
 /// A program in the kernel, attached to nothing.
 #[derive(Debug)]
@@ -113,9 +136,25 @@ impl Program {
             let said = String::from_utf8_lossy(&complaint);
             format!("the kernel refuses a program: {}", said.trim_end_matches('\0'))
         })?;
-        // SAFETY: the kernel has just made this descriptor for the caller.
+        Ok(Self(made(fd)?))
+    }
+
+    /// Attaches a classifier to the interface with this index in the caller's network namespace.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses; it must be 6.6 or newer.
+    pub(super) fn attach(&self, ifindex: u32, hook: Hook) -> Result<Link> {
+        let mut attr = LinkCreate {
+            prog_fd: self.number()?,
+            target_ifindex: ifindex,
+            attach_type: hook as u32,
+            flags: 0,
+        };
+        // SAFETY: it points to nothing.
         #[allow(unsafe_code)]
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(libc::c_int::try_from(fd)?) }))
+        let fd = unsafe { bpf(BPF_LINK_CREATE, &mut attr) }.context("a link of tcx (Linux 6.6)")?;
+        Ok(Link(made(fd)?))
     }
 
     /// Runs an XDP program on `count` copies of the frame as if they came from the interface with
@@ -168,6 +207,14 @@ impl Program {
     fn number(&self) -> Result<u32> {
         Ok(u32::try_from(self.0.as_raw_fd())?)
     }
+}
+
+/// What a command has made, which answers with its descriptor.
+fn made(fd: libc::c_long) -> Result<OwnedFd> {
+    let fd = libc::c_int::try_from(fd)?;
+    // SAFETY: the kernel has just made this descriptor for the caller.
+    #[allow(unsafe_code)]
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// # Safety

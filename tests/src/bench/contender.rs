@@ -11,8 +11,11 @@ use bitmesh::control::{Request, Response};
 use bitmesh::mac::{CreditIdText, MacText};
 use bitmesh_common::abi::Mac;
 use bitmesh_core::CreditId;
+use nix::net::if_::if_nametoindex;
 
+use super::bpf::{Hook, Kind as ProgramKind, Link, Program};
 use super::flood::{FIRST_CLIENT, client_mac, client_v4, prepare, text};
+use super::program::empty;
 use crate::agent::{Agent, Settings, Tariff};
 use crate::lab::{LAN, Lab};
 
@@ -28,6 +31,10 @@ const GRANTERS: u16 = 20;
 pub(super) enum Kind {
     /// Nobody: a router.
     Open,
+    /// Nobody, but a program that does nothing is where the gate's would be.
+    Hook,
+    /// Nobody, but the fence that an agent leaves behind.
+    Fence,
     /// An nftables set a direction, its elements with counters.
     NftSet,
     /// nftables rules for each client, as captive portals make them: uplink is marked by MAC and IP
@@ -50,6 +57,8 @@ pub(super) struct Contender {
     pub(super) clients: u16,
     /// The agent of BitMesh, stopped while others run.
     pub(super) agent: Option<Agent>,
+    /// What keeps the empty programs where they are.
+    _links: Vec<Link>,
     /// Where.
     pub(super) lab: Lab,
 }
@@ -63,6 +72,8 @@ impl Contender {
     pub(super) fn new(kind: Kind, clients: u16) -> Result<Self> {
         let name = match kind {
             Kind::Open => format!("no_metering_{clients}"),
+            Kind::Hook => format!("hook_{clients}"),
+            Kind::Fence => format!("fence_{clients}"),
             Kind::NftSet => format!("nft_set_{clients}"),
             Kind::NftRules => format!("nft_rules_{clients}"),
             Kind::NftRedirect => format!("nft_redirect_{clients}"),
@@ -71,15 +82,17 @@ impl Contender {
         eprintln!("setting up {name}");
         let lab = Lab::new()?;
         prepare(&lab, clients)?;
-        let mut agent = None;
+        let (mut agent, mut links) = (None, Vec::new());
         match kind {
             Kind::Open => {}
+            Kind::Hook => links = hook(&lab)?,
+            Kind::Fence => fence(&lab)?,
             Kind::NftSet => load(&lab, &set(clients))?,
             Kind::NftRules => load(&lab, &rules(clients))?,
             Kind::NftRedirect => load(&lab, &redirect())?,
             Kind::BitMesh => agent = Some(sell(&lab, clients)?),
         }
-        let contender = Self { kind, name, clients, agent, lab };
+        let contender = Self { kind, name, clients, agent, _links: links, lab };
         contender.rest()?;
         Ok(contender)
     }
@@ -170,6 +183,21 @@ fn redirect() -> String {
            }}
          }}"
     )
+}
+
+/// A program that does nothing, both ways.
+fn hook(lab: &Lab) -> Result<Vec<Link>> {
+    let nothing = Program::load(ProgramKind::Classifier, &empty())?;
+    lab.gateway.enter(|| {
+        let lan = if_nametoindex(LAN)?;
+        [Hook::Ingress, Hook::Egress].map(|hook| nothing.attach(lan, hook)).into_iter().collect()
+    })
+}
+
+/// The fence stays when an agent is killed; its programs go with their pins.
+fn fence(lab: &Lab) -> Result<()> {
+    drop(Agent::start(lab, &Settings::new(TARIFF))?);
+    Ok(())
 }
 
 /// Starts the agent and grants credit to all.

@@ -23,8 +23,10 @@ const USUAL: u16 = 250;
 
 /// The contenders, and the clients of each. Many clients cost a router something without metering, too:
 /// more neighbours than its caches hold.
-const CONTENDERS: [(Kind, u16); 9] = [
+const CONTENDERS: [(Kind, u16); 11] = [
     (Kind::Open, USUAL),
+    (Kind::Hook, USUAL),
+    (Kind::Fence, USUAL),
     (Kind::Open, 1),
     (Kind::Open, 16_000),
     (Kind::NftSet, 1_000),
@@ -78,7 +80,7 @@ impl Options {
 ///
 /// # Errors
 ///
-/// Fails without root or a kernel of 5.18, and if packets are lost again and again.
+/// Fails without root or a kernel of 6.6, and if packets are lost again and again.
 pub fn data_plane(options: Options) -> Result<Report> {
     let contenders: Vec<Contender> = CONTENDERS
         .into_iter()
@@ -172,6 +174,8 @@ fn ratios(turns: &Turns, report: &mut Report) -> Result<()> {
         let of = |name: &str| format!("small_{word}_{name}");
         for (name, metered, to) in [
             ("small_packets_ratio", "bitmesh_250", "no_metering_250"),
+            ("small_packets_ratio_hook", "hook_250", "no_metering_250"),
+            ("small_packets_ratio_fence", "fence_250", "no_metering_250"),
             ("small_packets_vs_nft_set", "bitmesh_250", "nft_set_1000"),
             ("small_packets_vs_nft_rules", "bitmesh_250", "nft_rules_250"),
             ("small_packets_vs_nft_redirect", "bitmesh_250", "nft_redirect_250"),
