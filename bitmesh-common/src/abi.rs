@@ -6,10 +6,11 @@
 //! reinterpreted.
 
 /// Version of the records in this module.
-pub const ABI_VERSION: u64 = 4;
+pub const ABI_VERSION: u64 = 5;
 
 /// The maps that an agent pins, each under its name.
-pub const MAPS: [&str; 11] = [
+pub const MAPS: [&str; 12] = [
+    "directory",
     "meters",
     "accounts",
     "events",
@@ -25,6 +26,14 @@ pub const MAPS: [&str; 11] = [
 
 /// Entries in `meters` and in `accounts`: the subscribers that one gateway can hold.
 pub const MAX_METERS: usize = 16_384;
+
+/// Entries in one [`Bucket`]: two cache lines. Of so many, none overflows but once in some hundred
+/// gateways that are full.
+pub const PLACES: usize = 16;
+
+/// Buckets in `directory`, a power of two: on average a quarter of their places is taken when the
+/// gateway is full, and the second line of a bucket is hardly ever read.
+pub const BUCKETS: usize = 4_096;
 
 /// Entries in `strangers`, the bounded LRU of MAC addresses without an account.
 pub const MAX_STRANGERS: usize = 4_096;
@@ -127,29 +136,28 @@ impl V6Address {
     }
 }
 
-/// What the kernel counts for one MAC address. Only the kernel writes it, after the agent has
-/// inserted it with zero counts.
+/// Who has which slot: see [`crate::directory`]. Only the agent writes it, a word at a time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    /// In no order; 0 where nobody is.
+    pub entries: [u64; PLACES],
+}
+
+/// What the kernel counts for one MAC address. Only the kernel writes it, after the agent has given
+/// its slot away with what it begins with.
 ///
-/// The kernel keeps 48 bytes and the key before it, and 256 bytes from one element to the next. So
-/// `slot` ends an element's first cache line, and the eight words after it fill the second: all that
-/// a paid packet from a subscriber touches, and all but one word of what one to a subscriber does.
+/// The first 64 bytes, a cache line, are all that a paid packet to a subscriber touches; one from a
+/// subscriber touches the second line too, for whose address it is from.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meter {
-    /// Index of its [`Account`].
-    pub slot: u32,
-    /// The low half of the jiffies at which `last_seen_ns` was read: see `pay` in the programs.
-    pub seen_jiffies: u32,
+    /// Whose it is.
+    pub mac: Mac,
     /// What the billed bytes cost, in units of 2⁻²⁰ msat.
     pub spent: u64,
     /// CLOCK_BOOTTIME of the last frame that was billed, in ns. It may lag by a jiffy, at most 10 ms.
     pub last_seen_ns: u64,
-    /// The address that was found last not to be another's: see [`crate::source::Source`].
-    pub source_high: u64,
-    /// Its other half.
-    pub source_low: u64,
-    /// [`crate::source::Source::seal`] of both.
-    pub source_seal: u64,
     /// Billed bytes from the subscriber.
     pub uplink_bytes: u64,
     /// Billed packets from the subscriber, as they are on the wire.
@@ -158,6 +166,14 @@ pub struct Meter {
     pub downlink_bytes: u64,
     /// Billed packets to the subscriber, as they are on the wire.
     pub downlink_packets: u64,
+    /// The jiffies at which `last_seen_ns` was read: see `pay` in the programs.
+    pub seen_jiffies: u64,
+    /// The address that was found last not to be another's: see [`crate::source::Source`].
+    pub source_high: u64,
+    /// Its other half.
+    pub source_low: u64,
+    /// [`crate::source::Source::seal`] of both.
+    pub source_seal: u64,
     /// The `prepaid` at which the kernel last said that the balance ran low or out.
     pub announced_prepaid: u64,
     /// What it said then: 0 nothing, 1 low, 2 exhausted.
@@ -188,7 +204,7 @@ pub struct Meter {
     /// Frames dropped because they came from another device's address.
     pub dropped_spoofed: u64,
     /// Always 0: fills the last cache line.
-    pub zero: u64,
+    pub zero: [u64; 7],
 }
 
 /// What one subscriber has prepaid, and at which prices. Only the agent writes it.
@@ -310,6 +326,8 @@ pub struct Post {
     /// What the XDP program notes on a frame that it has passed, if there is one in front of this
     /// copy; else 0. A random number: nobody else can write it on a frame.
     pub judged: u64,
+    /// [`crate::directory::multiplier`] of this life of the maps.
+    pub multiplier: u64,
     /// Index in `lans` of its interface; [`MAX_LANS`] or more if the copy is to let nothing in.
     pub lan: u32,
     /// 0.
@@ -366,8 +384,9 @@ pub const EVENT_EXHAUSTED: u32 = 3;
 
 const _: () = {
     assert!(size_of::<Mac>() == 8);
-    assert!(size_of::<Meter>() == 200);
-    assert!((48 + size_of::<Mac>() + size_of::<Meter>()).is_multiple_of(64));
+    assert!(size_of::<Bucket>() == 128);
+    assert!(size_of::<Meter>() == 256);
+    assert!(core::mem::offset_of!(Meter, source_high) == 64);
     assert!(size_of::<Account>() == 128);
     assert!(size_of::<Stranger>() == 32);
     assert!(size_of::<Tally>() == 32);
@@ -375,14 +394,15 @@ const _: () = {
     assert!(size_of::<Redirect>() == 32);
     assert!(size_of::<House>() == 16);
     assert!(size_of::<Event>() == 16);
-    assert!(size_of::<Post>() == 16);
+    assert!(size_of::<Post>() == 24);
     assert!(size_of::<Lan>() == 24 + MAX_LAN_ADDRESSES * 20 + MAX_OPEN_PORTS * 4);
 };
 
 #[cfg(feature = "agent")]
 mod pod {
     use super::{
-        Account, Budget, Event, House, Lan, Mac, Meter, Post, Redirect, Stranger, Tally, V6Address,
+        Account, Bucket, Budget, Event, House, Lan, Mac, Meter, Post, Redirect, Stranger, Tally,
+        V6Address,
     };
 
     macro_rules! pod {
@@ -395,6 +415,7 @@ mod pod {
     }
 
     pod!(
-        Account, Budget, Event, House, Lan, Mac, Meter, Post, Redirect, Stranger, Tally, V6Address
+        Account, Bucket, Budget, Event, House, Lan, Mac, Meter, Post, Redirect, Stranger, Tally,
+        V6Address
     );
 }

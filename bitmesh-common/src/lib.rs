@@ -1,6 +1,7 @@
 //! What the kernel and the agent share.
 //!
 //! - [`abi`]: the records in the BPF maps, laid out once for both sides.
+//! - [`directory`]: where the account of a MAC address is.
 //! - [`money`]: what bytes and time cost, in the kernel's unit.
 //! - [`budget`]: how much of the resolver is free.
 //! - [`packet`]: from a frame to what it is and how many bytes of it are billed.
@@ -15,6 +16,7 @@
 
 pub mod abi;
 pub mod budget;
+pub mod directory;
 mod extensions;
 pub mod gate;
 pub mod money;

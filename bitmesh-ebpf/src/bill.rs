@@ -13,7 +13,8 @@ use bitmesh_common::source::{Claim, Source};
 
 use crate::Verdict;
 use crate::atomic::add;
-use crate::maps::{ACCOUNTS, EVENTS, METERS, STRANGERS};
+use crate::held::Held;
+use crate::maps::{EVENTS, STRANGERS};
 use crate::pay::{Open, Payment, pay};
 use crate::place::Place;
 use crate::spoof;
@@ -47,11 +48,12 @@ impl<'a, P: Place + Copy> Subscriber<'a, P> {
     /// has changed.
     #[inline(always)]
     pub fn charge(&self, direction: Direction, bytes: u64, packets: u64) -> bool {
-        let Some(meter) = METERS.get_ptr_mut(self.mac) else { return false };
+        let Some(held) = self.held() else { return false };
+        let meter = held.meter;
         if !spoof::may_use(meter, self.mac, self.claim) {
             return false;
         }
-        let Some(open) = self.open_account(meter) else { return false };
+        let Some(open) = self.open(held) else { return false };
         let bytes = bytes + MISCOUNT_BYTES;
         let payment = pay(meter, open, direction, bytes);
         self.announce(meter, open.account, payment);
@@ -64,15 +66,16 @@ impl<'a, P: Place + Copy> Subscriber<'a, P> {
     /// Charges the bytes and passes them, or drops them.
     #[inline(always)]
     pub fn bill(&self, direction: Direction, bytes: u64, packets: u64) -> Verdict {
-        let Some(meter) = METERS.get_ptr_mut(self.mac) else {
+        let Some(held) = self.held() else {
             return self.turn_away(direction);
         };
+        let meter = held.meter;
         if !spoof::may_use(meter, self.mac, self.claim) {
             // SAFETY: `meter` is a live element of the map.
             add(unsafe { &raw mut (*meter).dropped_spoofed }, 1);
             return Verdict::Drop;
         }
-        let Some(open) = self.open_account(meter) else {
+        let Some(open) = self.open(held) else {
             // SAFETY: `meter` is a live element of the map.
             add(unsafe { &raw mut (*meter).dropped_closed }, 1);
             return Verdict::Drop;
@@ -92,22 +95,23 @@ impl<'a, P: Place + Copy> Subscriber<'a, P> {
     /// Passes a frame that costs nothing, if the account is open.
     #[inline(always)]
     pub fn admit(&self) -> Verdict {
-        let Some(meter) = METERS.get_ptr_mut(self.mac) else {
+        let Some(held) = self.held() else {
             return self.turn_away(Direction::Uplink);
         };
-        if self.open_account(meter).is_some() {
+        if self.open(held).is_some() {
             return Verdict::Pass;
         }
         // SAFETY: `meter` is a live element of the map.
-        add(unsafe { &raw mut (*meter).dropped_closed }, 1);
+        add(unsafe { &raw mut (*held.meter).dropped_closed }, 1);
         Verdict::Drop
     }
 
     /// Whether its account is open and has something left.
     #[inline(always)]
     pub fn is_paying(&self) -> bool {
-        let Some(meter) = METERS.get_ptr_mut(self.mac) else { return false };
-        let Some(Open { account, .. }) = self.open_account(meter) else { return false };
+        let Some(held) = self.held() else { return false };
+        let meter = held.meter;
+        let Some(Open { account, .. }) = self.open(held) else { return false };
         // SAFETY: as in `open_account`; `meter` is a live element of the map. Field by field: the
         // whole record would fill the stack.
         let (prepaid, start, rate, spent) = unsafe {
@@ -127,18 +131,22 @@ impl<'a, P: Place + Copy> Subscriber<'a, P> {
     /// Drops a frame whose bytes can't be counted.
     #[inline(always)]
     pub fn refuse(&self) -> Verdict {
-        if let Some(meter) = METERS.get_ptr_mut(self.mac) {
+        if let Some(Held { meter, .. }) = self.held() {
             // SAFETY: `meter` is a live element of the map.
             add(unsafe { &raw mut (*meter).dropped_malformed }, 1);
         }
         Verdict::Drop
     }
 
-    /// The account behind the meter, if it is this subscriber's and open.
     #[inline(always)]
-    fn open_account(&self, meter: *mut Meter) -> Option<Open> {
-        // SAFETY: `meter` is a live element of the map, and its slot never changes.
-        let account = ACCOUNTS.get_ptr(unsafe { (*meter).slot })?;
+    fn held(&self) -> Option<Held> {
+        Held::by(self.mac.word())
+    }
+
+    /// The account, if it is this subscriber's and open.
+    #[inline(always)]
+    fn open(&self, held: Held) -> Option<Open> {
+        let Held { account, .. } = held;
         // SAFETY: `account` is an element of a map whose elements live as long as it does. The
         // agent stores whole words, so a volatile load sees one that it stored.
         let (mac, state) = unsafe {

@@ -12,6 +12,7 @@
 mod atomic;
 mod bill;
 mod head;
+mod held;
 mod maps;
 mod pay;
 mod place;

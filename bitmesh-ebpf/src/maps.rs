@@ -4,17 +4,22 @@ use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
 use bitmesh_common::abi::{
-    Account, Budget, EVENTS_BYTES, Event, House, Lan, MAX_BUDGETS, MAX_LANS, MAX_METERS,
-    MAX_OWNERS, MAX_REDIRECTS, MAX_STRANGERS, Mac, Meter, Post, Redirect, Stranger, Tally,
-    V6Address,
+    Account, BUCKETS, Bucket, Budget, EVENTS_BYTES, Event, House, Lan, MAX_BUDGETS, MAX_LANS,
+    MAX_METERS, MAX_OWNERS, MAX_REDIRECTS, MAX_STRANGERS, Mac, Meter, Post, Redirect, Stranger,
+    Tally, V6Address,
 };
 
 /// `BPF_F_MMAPABLE`: the agent maps the array and stores into it.
 const MAPPED: usize = 1 << 10;
 
-/// What is counted and spent. The agent inserts, the kernel counts.
+/// Who has which slot in the next two: see [`bitmesh_common::directory`]. The agent writes, the kernel
+/// reads.
+#[btf_map(name = "directory")]
+pub static DIRECTORY: Array<Bucket, BUCKETS, MAPPED> = Array::new();
+
+/// What is counted and spent. The agent gives a slot away, the kernel counts.
 #[btf_map(name = "meters")]
-pub static METERS: HashMap<Mac, Meter, MAX_METERS> = HashMap::new();
+pub static METERS: Array<Meter, MAX_METERS, MAPPED> = Array::new();
 
 /// What is prepaid, and the prices. The agent writes, the kernel reads.
 #[btf_map(name = "accounts")]
@@ -64,7 +69,7 @@ pub static GRACE: ArrayOfMaps<Array<u64, 1>, 1> = ArrayOfMaps::new();
 /// Where this copy of the programs stands. One record, so that a program loads one address for all of
 /// it.
 #[unsafe(no_mangle)]
-static POST: Global<Post> = Global::new(Post { judged: 0, lan: 0, zero: 0 });
+static POST: Global<Post> = Global::new(Post { judged: 0, multiplier: 0, lan: 0, zero: 0 });
 
 /// A field of [`POST`]. Volatile as [`Global::load`], which would copy the whole record.
 macro_rules! post {
@@ -80,6 +85,12 @@ macro_rules! post {
 #[inline(always)]
 pub fn judged() -> u64 {
     post!(judged)
+}
+
+/// See [`Post::multiplier`].
+#[inline(always)]
+pub fn multiplier() -> u64 {
+    post!(multiplier)
 }
 
 /// The LAN interface of this copy of the programs; none if the copy is to let nothing in. The index

@@ -157,7 +157,7 @@ fn spent(meter: *mut Meter) -> Cell {
 #[inline(always)]
 fn see_by_jiffies(meter: *mut Meter) {
     // SAFETY: the helper has no conditions.
-    let jiffies = unsafe { bpf_jiffies64() } as u32;
+    let jiffies = unsafe { bpf_jiffies64() };
     // SAFETY: `meter` is a live element of the map. The last of several CPUs wins, which is what
     // it means.
     let seen = unsafe { &raw mut (*meter).seen_jiffies };

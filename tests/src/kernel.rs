@@ -1,12 +1,13 @@
 //! The programs in the kernel, run on frames made by hand (`BPF_PROG_TEST_RUN`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aya::maps::{Array, HashMap, MapData};
+use aya::maps::{Array, Map, MapData};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use bitmesh_common::abi::{Account, Lan, MAPS, Mac, Meter};
+use bitmesh_common::abi::{Account, Bucket, House, Lan, MAPS, Mac, Meter, Post};
+use bitmesh_common::directory::{bucket_of, entry, find, multiplier, owner};
 use bitmesh_common::gate::{Direction, open_port};
 
 use crate::frames::{GATEWAY_V4, GATEWAY_V6, Sent};
@@ -16,6 +17,9 @@ const CONTEXT_BYTES: usize = 184;
 const INGRESS_IFINDEX: usize = 36;
 const GSO_SEGS: usize = 164;
 const GSO_SIZE: usize = 176;
+
+/// Names the life of maps that belong to a test alone.
+pub const EPOCH: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The XDP program.
 const FIRST: &str = "uplink_first";
@@ -37,7 +41,9 @@ pub enum Said {
 /// A copy of the programs with maps of its own, attached to nothing.
 pub struct KernelGate {
     object: Ebpf,
-    meters: HashMap<MapData, Mac, Meter>,
+    multiplier: u64,
+    directory: Array<MapData, Bucket>,
+    meters: Array<MapData, Meter>,
     accounts: Array<MapData, Account>,
 }
 
@@ -50,7 +56,7 @@ impl KernelGate {
     #[must_use]
     #[expect(clippy::expect_used, reason = "a test harness says what it needs by failing")]
     pub fn load(object: &[u8]) -> Self {
-        let mut gate = Self::load_with(EbpfLoader::new(), object);
+        let mut gate = Self::load_with(&[], object, EPOCH);
         let lans = gate.object.take_map("lans").expect("a map");
         let mut lans: Array<_, Lan> = Array::try_from(lans).expect("an array");
         lans.set(0, lan(), 0).expect("the map can be written");
@@ -63,16 +69,23 @@ impl KernelGate {
     ///
     /// If the kernel refuses.
     #[must_use]
+    #[expect(clippy::expect_used, reason = "as above")]
     pub fn load_beside(object: &[u8], bpffs: &Path) -> Self {
-        let mut loader = EbpfLoader::new();
-        for name in MAPS {
-            loader.map_pin_path(name, bpffs.join(name));
-        }
-        Self::load_with(loader, object)
+        let pins: Vec<_> = MAPS.iter().map(|name| (*name, bpffs.join(name))).collect();
+        let house = MapData::from_pin(bpffs.join("house")).expect("a pinned map");
+        let house: Array<_, House> = Array::try_from(Map::Array(house)).expect("an array");
+        Self::load_with(&pins, object, house.get(&0, 0).expect("a record").epoch)
     }
 
     #[expect(clippy::expect_used, reason = "as above")]
-    fn load_with(mut loader: EbpfLoader<'_>, object: &[u8]) -> Self {
+    fn load_with(pins: &[(&str, PathBuf)], object: &[u8], epoch: u64) -> Self {
+        let multiplier = multiplier(epoch);
+        let post = Post { multiplier, ..Post::default() };
+        let mut loader = EbpfLoader::new();
+        for (name, path) in pins {
+            loader.map_pin_path(name, path);
+        }
+        loader.override_global("POST", &post, true);
         let mut object = loader.load(object).expect("the kernel takes the maps (root?)");
         for name in ["uplink", "downlink"] {
             let program: &mut SchedClassifier =
@@ -82,11 +95,14 @@ impl KernelGate {
         let first: &mut Xdp =
             object.program_mut(FIRST).expect("a program").try_into().expect("for XDP");
         first.load().expect("the verifier agrees");
+        let directory = object.take_map("directory").expect("a map");
         let meters = object.take_map("meters").expect("a map");
         let accounts = object.take_map("accounts").expect("a map");
         Self {
             object,
-            meters: HashMap::try_from(meters).expect("a hash"),
+            multiplier,
+            directory: Array::try_from(directory).expect("an array"),
+            meters: Array::try_from(meters).expect("an array"),
             accounts: Array::try_from(accounts).expect("an array"),
         }
     }
@@ -101,8 +117,18 @@ impl KernelGate {
         let mac = Mac::new(mac);
         let account = Account { mac: mac.word(), ..account };
         self.accounts.set(slot, account, 0).expect("the map can be written");
-        let meter = Meter { slot, ..Meter::default() };
-        self.meters.insert(mac, meter, 0).expect("the map can be written");
+        self.meters.set(slot, Meter { mac, ..Meter::default() }, 0).expect("it can be written");
+        let (index, mut bucket) = self.bucket(mac);
+        let free = |entry: &u64| owner(*entry).is_none_or(|(of, _)| of == mac);
+        let place = bucket.entries.iter().position(free).expect("there is room");
+        bucket.entries[place] = entry(mac, slot);
+        self.directory.set(index, bucket, 0).expect("the map can be written");
+    }
+
+    #[expect(clippy::expect_used, reason = "as above")]
+    fn bucket(&self, mac: Mac) -> (u32, Bucket) {
+        let index = bucket_of(mac.word(), self.multiplier);
+        (index, self.directory.get(&index, 0).expect("the map can be read"))
     }
 
     /// Runs the XDP program on a frame, once.
@@ -131,7 +157,10 @@ impl KernelGate {
     #[must_use]
     #[expect(clippy::expect_used, reason = "as above")]
     pub fn meter(&self, mac: [u8; 6]) -> Meter {
-        self.meters.get(&Mac::new(mac), 0).expect("there is a meter")
+        let mac = Mac::new(mac);
+        let (_, bucket) = self.bucket(mac);
+        let slot = find(mac.word(), |place| bucket.entries[place]).expect("there is a meter");
+        self.meters.get(&slot, 0).expect("the map can be read")
     }
 
     /// Runs a program on a frame, `repeat` times. Gives what it said last, and the mean duration.

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, Map, MapData};
-use bitmesh_common::abi::{Account, Mac, Meter, Stranger};
+use bitmesh::meter::MeterTable;
+use bitmesh_common::abi::{Account, House, Mac, Meter, Stranger};
 use bitmesh_common::money::time_due;
 
 use crate::lab::Subscriber;
 
 /// `meters`, `accounts` and `strangers`.
 pub struct Pins {
-    meters: HashMap<MapData, Mac, Meter>,
+    meters: MeterTable,
     accounts: Array<MapData, Account>,
     strangers: HashMap<MapData, Mac, Stranger>,
 }
@@ -26,11 +27,20 @@ impl Pins {
         let pinned = |name: &str| {
             MapData::from_pin(bpffs.join(name)).with_context(|| format!("no pinned map {name}"))
         };
+        let directory = Map::Array(pinned("directory")?);
+        let house: Array<_, House> = Array::try_from(Map::Array(pinned("house")?))?;
+        let epoch = house.get(&0, 0)?.epoch;
         Ok(Self {
-            meters: HashMap::try_from(Map::HashMap(pinned("meters")?))?,
+            meters: MeterTable::new(&directory, Map::Array(pinned("meters")?), epoch)?,
             accounts: Array::try_from(Map::Array(pinned("accounts")?))?,
             strangers: HashMap::try_from(Map::LruHashMap(pinned("strangers")?))?,
         })
+    }
+
+    /// All meters.
+    #[must_use]
+    pub fn into_meters(self) -> MeterTable {
+        self.meters
     }
 
     /// What the kernel counts for a subscriber.
@@ -39,7 +49,7 @@ impl Pins {
     ///
     /// Fails if it has no meter.
     pub fn meter(&self, of: &Subscriber) -> Result<Meter> {
-        let meter = self.meters.get(&Mac::new(of.mac()), 0);
+        let meter = self.meters.get(Mac::new(of.mac()));
         meter.with_context(|| format!("no meter of {}", of.mac_text()))
     }
 
@@ -49,7 +59,7 @@ impl Pins {
     ///
     /// Fails if it has no meter.
     pub fn account(&self, of: &Subscriber) -> Result<Account> {
-        Ok(self.accounts.get(&self.meter(of)?.slot, 0)?)
+        self.account_of(of.mac())
     }
 
     /// What the station with this MAC address has prepaid.
@@ -58,8 +68,10 @@ impl Pins {
     ///
     /// Fails if it has no meter.
     pub fn account_of(&self, mac: [u8; 6]) -> Result<Account> {
-        let meter = self.meters.get(&Mac::new(mac), 0).context("the station has no meter")?;
-        Ok(self.accounts.get(&meter.slot, 0)?)
+        let mut slots = self.meters.slots();
+        let (_, slot) =
+            slots.find(|(of, _)| *of == Mac::new(mac)).context("the station has no meter")?;
+        Ok(self.accounts.get(&slot, 0)?)
     }
 
     /// How many stations without a meter are remembered.

@@ -211,7 +211,8 @@ fn refused_until_torn_down(lab: &Lab, agent: &mut Agent) -> Result<String> {
 #[test]
 fn a_pinned_map_of_another_layout_is_refused_until_it_is_torn_down() -> Result<()> {
     for (name, definition, difference) in [
-        ("meters", "type hash key 8 value 96 entries 16384", "bytes of a value 96"),
+        ("directory", "type array key 4 value 128 entries 2048", "elements 2048"),
+        ("meters", "type hash key 8 value 200 entries 16384", "bytes of a value 200"),
         ("accounts", "type array key 4 value 64 entries 16384", "flags 0"),
         ("strangers", "type hash key 8 value 32 entries 4096", "kind 1"),
         ("lans", "type array key 4 value 16 entries 8", "bytes of a value 16"),

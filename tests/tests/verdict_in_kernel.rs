@@ -1,13 +1,14 @@
 //! One corpus of frames, through the parser on the host and the programs in the kernel.
 
-use bitmesh_common::abi::{ACCOUNT_OPEN, Account};
+use bitmesh_common::abi::{ACCOUNT_OPEN, Account, Mac, PLACES};
+use bitmesh_common::directory::{bucket_of, multiplier};
 use bitmesh_common::gate::{Class, Direction, classify_downlink, classify_uplink};
 use bitmesh_common::packet::{FrameBytes, Link};
 use bitmesh_tests::frames::{
     ALL_NODES, BOB, GATEWAY_V4, GATEWAY_V6, INTERNET_V4, INTERNET_V6, Sent, V4, ethernet,
     extension, reversed, tcp, udp, v6, v6_frame,
 };
-use bitmesh_tests::kernel::{KernelGate, Said, lan};
+use bitmesh_tests::kernel::{EPOCH, KernelGate, Said, lan};
 use bitmesh_tests::objects::{BITMESH, MISCOUNT};
 
 /// What must become of a frame, paid or not.
@@ -373,4 +374,36 @@ fn an_account_of_another_address_pays_for_nobody() {
     let sent = Sent::plain(out(17).frame(&udp(9, 100)));
     assert_eq!(gate.run(Direction::Uplink, &sent, 1, 1).0, Said::Drop);
     assert_eq!(gate.meter(BOB).dropped_closed, 1);
+}
+
+/// Addresses that share a bucket of the directory with Bob's.
+fn neighbours_of_bob() -> impl Iterator<Item = [u8; 6]> {
+    let bucket = |mac: [u8; 6]| bucket_of(Mac::new(mac).word(), multiplier(EPOCH));
+    let all = (1_u32..).map(|number| {
+        let [_, high, middle, low] = number.to_be_bytes();
+        [2, 0, 1, high, middle, low]
+    });
+    all.filter(move |mac| bucket(*mac) == bucket(BOB))
+}
+
+#[test]
+fn everybody_in_a_full_bucket_is_metered_alone_and_a_stranger_there_is_not() {
+    let mut gate = KernelGate::load(BITMESH);
+    let mut macs: Vec<_> = neighbours_of_bob().take(PLACES + 1).collect();
+    let stranger = macs.pop().expect("one more");
+    for (mac, slot) in macs.iter().zip(0..) {
+        gate.subscribe(*mac, slot, rich());
+    }
+    let send = |mac: [u8; 6], times: u32| {
+        let mut bytes = out(17).frame(&udp(9, 10));
+        bytes[6..12].copy_from_slice(&mac);
+        gate.run(Direction::Uplink, &Sent::plain(bytes), 1, times).0
+    };
+    for (mac, times) in macs.iter().zip(1..) {
+        assert_eq!(send(*mac, times), Said::Pass, "{mac:?}");
+    }
+    assert_eq!(send(stranger, 1), Said::Drop);
+    for (mac, times) in macs.iter().zip(1..) {
+        assert_eq!(gate.meter(*mac).uplink_packets, times, "{mac:?}");
+    }
 }

@@ -254,7 +254,7 @@ impl EventLoop {
         }
         if !hinted.is_empty() {
             let before = now();
-            let samples = self.meters.sample_some(&hinted)?;
+            let samples = self.meters.sample_some(&hinted);
             self.gateway.handle_input(before, Input::Sampled(samples));
         }
         self.knock(knocking.into_iter().collect());
@@ -282,7 +282,7 @@ impl EventLoop {
     /// The time of a sample is before its first reading.
     fn sample(&mut self) -> Result<(), AgentError> {
         let before = now();
-        let samples = self.meters.sample()?;
+        let samples = self.meters.sample();
         self.meters.flush_log();
         self.gateway.handle_input(before, Input::Sampled(samples));
         Ok(())
@@ -336,7 +336,8 @@ impl EventLoop {
     }
 
     fn accounts(&self) -> Result<Response, AgentError> {
-        let meters: BTreeMap<Mac, Meter> = self.meters.read()?.into_iter().collect();
+        let meters = self.meters.read().into_iter().map(|meter| (meter.mac, meter));
+        let meters: BTreeMap<Mac, Meter> = meters.collect();
         let accounts = self.gateway.accounts();
         let lines = accounts.iter().map(|account| {
             let unbilled = meters.get(&account.mac).map(book::unbilled_of);
@@ -348,7 +349,7 @@ impl EventLoop {
     fn status(&self) -> Result<Status, AgentError> {
         let books = self.gateway.summary();
         let attachments = self.meters.attachments()?;
-        let meters = self.meters.read()?;
+        let meters = self.meters.read();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -364,7 +365,7 @@ impl EventLoop {
             waiting: books.waiting as u64,
             unbilled: meters
                 .iter()
-                .fold(Unbilled::default(), |sum, (_, meter)| sum.plus(book::unbilled_of(meter))),
+                .fold(Unbilled::default(), |sum, meter| sum.plus(book::unbilled_of(meter))),
             unwritten_batches: self.unwritten + u64::from(self.stalled.is_some()),
             chain: self.chain_told(),
             channels: self.live_channels(),

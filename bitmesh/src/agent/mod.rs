@@ -207,7 +207,7 @@ fn keep_books(
 ) -> Result<(), AgentError> {
     let known = store.current_epoch()? == Some(meters.epoch());
     // An agent may have died between making the gate and noting it: then no account is in it.
-    if known || meters.is_new() || meters.sample()?.is_empty() {
+    if known || meters.is_new() || meters.sample().is_empty() {
         return Ok(store.begin_epoch(meters.epoch())?);
     }
     Err(AgentError::ForeignGate(options.bpffs.clone()))
@@ -235,7 +235,7 @@ fn start(
     // The writer can't block here: there is room for every report that can be due.
     let writer = Writer::start(store, move |report| drop(tell.blocking_send(report)))?;
     let started = now();
-    let held = meters.held()?;
+    let held = meters.held();
     let mut gateway = Gateway::restore(started, meters.epoch(), snapshot, held)?;
     if let Some(policy) = policy {
         let bargaining = config.payments.as_ref().and_then(|p| p.bargaining.clone());

@@ -43,8 +43,9 @@ pub(super) fn image_of(mac: Mac, account: &Account) -> AccountImage {
 }
 
 /// The counts of a reading, on a meter that counts nothing else yet.
-pub(super) fn meter_of(reading: Reading) -> Meter {
+pub(super) fn meter_of(mac: Mac, reading: Reading) -> Meter {
     Meter {
+        mac,
         uplink_bytes: reading.uplink_bytes,
         uplink_packets: reading.uplink_packets,
         downlink_bytes: reading.downlink_bytes,
@@ -54,7 +55,7 @@ pub(super) fn meter_of(reading: Reading) -> Meter {
     }
 }
 
-pub(super) fn sample_of(mac: Mac, meter: &Meter) -> Sample {
+pub(super) fn sample_of(meter: &Meter) -> Sample {
     let reading = Reading {
         uplink_bytes: meter.uplink_bytes,
         uplink_packets: meter.uplink_packets,
@@ -62,5 +63,5 @@ pub(super) fn sample_of(mac: Mac, meter: &Meter) -> Sample {
         downlink_packets: meter.downlink_packets,
         spent: Units(meter.spent),
     };
-    Sample { mac, reading }
+    Sample { mac: meter.mac, reading }
 }

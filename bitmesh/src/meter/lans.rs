@@ -1,7 +1,8 @@
 //! The LAN interfaces, which come and go while the agent runs.
 
 use aya::Ebpf;
-use bitmesh_common::abi::{Lan, MAX_LANS};
+use bitmesh_common::abi::{Lan, MAX_LANS, Post};
+use bitmesh_common::directory::multiplier;
 use serde::{Deserialize, Serialize};
 
 use super::attach::{self, Device};
@@ -118,7 +119,9 @@ impl Meters {
         let had_xdp = first::is_attached(&self.home, ifindex);
         // A frame may still be between both programs when the one in front goes.
         let judged = if xdp || had_xdp { self.house.epoch } else { 0 };
-        let mut object = load(&self.home, self.options.object, record as u32, judged)?;
+        let multiplier = multiplier(self.house.epoch);
+        let post = Post { judged, multiplier, lan: record as u32, zero: 0 };
+        let mut object = load(&self.home, self.options.object, &post)?;
         #[cfg(feature = "ebpf-log")]
         match aya_log::EbpfLogger::init(&mut object) {
             Ok(logger) => self.loggers.push(logger),

@@ -14,7 +14,7 @@ use super::home::Home;
 
 /// Maps that hold what can't be made anew beside the others. The rest may be new in this version:
 /// they are then made, empty.
-const ESSENTIAL: [&str; 4] = ["meters", "accounts", "lans", "house"];
+const ESSENTIAL: [&str; 5] = ["directory", "meters", "accounts", "lans", "house"];
 
 /// What defines a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

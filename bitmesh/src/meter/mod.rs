@@ -11,9 +11,9 @@
 mod accounts;
 mod attach;
 mod attachment;
-mod batch;
 mod bpf;
 mod convert;
+mod directory;
 mod error;
 mod first;
 mod home;
@@ -21,18 +21,20 @@ mod kernel;
 mod lan;
 mod lans;
 mod layout;
+mod mapped;
 mod object;
 mod others;
 mod owners;
+mod table;
 
 use std::collections::{BTreeSet, HashMap as StdHashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
+use aya::maps::{Array, HashMap, MapData, RingBuf};
 use bitmesh_common::abi::{
     ACCOUNT_CLOSED, Account, Event, House, Lan, MAX_LANS, MAX_METERS, MAX_STRANGERS, Mac, Meter,
-    Stranger,
+    Post, Stranger,
 };
 use bitmesh_core::{AccountImage, BootTime, Epoch, Gate, Held, Reading, Sample};
 use serde::{Deserialize, Serialize};
@@ -45,13 +47,13 @@ use self::object::{Grace, found, load, take};
 use self::owners::OwnerMap;
 
 pub use self::attachment::{Attachment, Hook, Mode};
-pub use self::batch::{BATCH_METERS, MAX_BATCH_METERS, MeterMap};
 pub use self::error::MeterError;
 pub(crate) use self::home::is_bpffs;
 pub(crate) use self::kernel::Kernel;
 pub use self::kernel::TooOld;
 pub use self::lans::{AttachmentView, LanChange};
 pub(crate) use self::others::{own_programs, tcx_programs};
+pub use self::table::MeterTable;
 
 /// Which hook to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +100,7 @@ pub struct Meters {
     home: Home,
     house: House,
     is_new: bool,
-    meters: MeterMap,
+    meters: MeterTable,
     accounts: AccountArray,
     lans: Array<MapData, Lan>,
     events: RingBuf<MapData>,
@@ -154,22 +156,19 @@ impl Meters {
         options: &MeterOptions,
     ) -> Result<Self, MeterError> {
         // One copy of the programs makes the maps; each interface then gets a copy of its own.
-        let mut maps = load(&home, options.object, 0, 0)?;
+        let mut maps = load(&home, options.object, &Post::default())?;
         let house = match adopted {
             Some(house) => house,
             None => found(&mut maps)?,
         };
-        let meters = MeterMap::new(take(&mut maps, "meters")?)?;
-        let mapped =
-            |error: std::io::Error| MeterError::Map { map: "accounts", error: error.to_string() };
-        let Map::Array(accounts) = take(&mut maps, "accounts")? else {
-            return Err(MeterError::Load("`accounts` is not an array".to_owned()));
-        };
+        let directory = take(&mut maps, "directory")?;
+        let meters = MeterTable::new(&directory, take(&mut maps, "meters")?, house.epoch)?;
+        let accounts = AccountArray::new(&take(&mut maps, "accounts")?)?;
         let mut this = Self {
             house,
             is_new: adopted.is_none(),
             meters,
-            accounts: AccountArray::map(&accounts).map_err(mapped)?,
+            accounts,
             lans: home.array("lans")?,
             events: RingBuf::try_from(take(&mut maps, "events")?)
                 .map_err(MeterError::map("events"))?,
@@ -190,14 +189,15 @@ impl Meters {
         Ok(this)
     }
 
-    /// Which slots are taken: those that a meter points to.
+    /// Which slots are taken: those that the directory leads to.
     fn find_slots(&mut self) -> Result<(), MeterError> {
         self.free = (0..MAX_METERS as u32).collect();
-        for (mac, meter) in self.meters.read_all()? {
-            self.free.remove(&meter.slot);
-            self.slots.insert(mac, meter.slot);
+        for (mac, slot) in self.meters.slots() {
+            self.free.remove(&slot);
+            self.slots.insert(mac, slot);
         }
-        Ok(())
+        // A former agent may have ended before it waited for those who lost their slots.
+        self.grace.wait()
     }
 
     /// The name of this life of the maps: the same across restarts of the agent, another after a
@@ -253,8 +253,7 @@ impl Meters {
         self.accounts.close(slot as usize);
         self.accounts.write(slot as usize, account);
         self.accounts.open(slot as usize, account.state);
-        let meter = Meter { slot, ..meter_of(reading) };
-        self.meters.insert(mac, meter).map_err(MeterError::map("meters"))?;
+        self.meters.insert(slot, &meter_of(mac, reading))?;
         self.free.remove(&slot);
         self.slots.insert(mac, slot);
         Ok(())
@@ -270,8 +269,8 @@ impl Meters {
         let slot = *self.slots.get(&mac).ok_or(MeterError::NoMeter)?;
         self.accounts.close(slot as usize);
         self.grace.wait()?;
-        let meter = self.meters.get(mac).map_err(MeterError::map("meters"))?;
-        Ok(sample_of(mac, &meter))
+        let meter = self.meters.get(mac).ok_or(MeterError::NoMeter)?;
+        Ok(sample_of(&meter))
     }
 
     /// Takes away the meter of this account, whose gate is closed. Its slot is free when no program
@@ -283,11 +282,9 @@ impl Meters {
     pub fn drop_meter(&mut self, mac: Mac) -> Result<(), MeterError> {
         let Some(&slot) = self.slots.get(&mac) else { return Ok(()) };
         self.accounts.close(slot as usize);
-        match self.meters.remove(mac) {
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(MeterError::map("meters")(error)),
-        }
+        self.meters.remove(mac);
         self.grace.wait()?;
+        self.meters.clear(slot);
         self.slots.remove(&mac);
         self.free.insert(slot);
         Ok(())
@@ -310,42 +307,26 @@ impl Meters {
     }
 
     /// Reads all meters.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the kernel refuses.
-    pub fn sample(&self) -> Result<Vec<Sample>, MeterError> {
-        let read = self.meters.read_all()?;
-        Ok(read.iter().map(|(mac, meter)| sample_of(*mac, meter)).collect())
+    #[must_use]
+    pub fn sample(&self) -> Vec<Sample> {
+        self.read().iter().map(sample_of).collect()
     }
 
     /// All that the meters say, also what is not billed.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the kernel refuses.
-    pub fn read(&self) -> Result<Vec<(Mac, Meter)>, MeterError> {
+    #[must_use]
+    pub fn read(&self) -> Vec<Meter> {
         self.meters.read_all()
     }
 
     /// Reads the meters of these addresses. Who has none is left out.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the kernel refuses.
-    pub fn sample_some(&self, macs: &BTreeSet<Mac>) -> Result<Vec<Sample>, MeterError> {
-        let held = macs.iter().filter(|mac| self.slots.contains_key(mac));
-        held.map(|mac| Ok(sample_of(*mac, &self.meters.get(*mac)?)))
-            .collect::<Result<_, _>>()
-            .map_err(MeterError::map("meters"))
+    #[must_use]
+    pub fn sample_some(&self, macs: &BTreeSet<Mac>) -> Vec<Sample> {
+        macs.iter().filter_map(|mac| self.meters.get(*mac)).map(|meter| sample_of(&meter)).collect()
     }
 
     /// Reads all meters and the accounts beside them.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::sample`].
-    pub fn held(&self) -> Result<Vec<Held>, MeterError> {
+    #[must_use]
+    pub fn held(&self) -> Vec<Held> {
         let held = |sample: Sample| {
             let slot = self.slots.get(&sample.mac).map(|slot| self.accounts.read(*slot as usize));
             let open = slot.filter(|account| {
@@ -355,7 +336,7 @@ impl Meters {
                 open.map_or(Gate::Closed, |account| Gate::Open(image_of(sample.mac, &account)));
             Held { sample, gate }
         };
-        Ok(self.sample()?.into_iter().map(held).collect())
+        self.sample().into_iter().map(held).collect()
     }
 
     /// The next hint of the kernel, if there is one.

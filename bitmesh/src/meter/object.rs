@@ -9,20 +9,13 @@ use super::MeterError;
 use super::error::describe;
 use super::home::Home;
 
-/// Loads the object with its maps pinned, for the LAN interface at `index`. `judged` is what the XDP
-/// program notes on a frame that it has passed, or 0 if there is none.
-pub(super) fn load(
-    home: &Home,
-    object: &[u8],
-    index: u32,
-    judged: u64,
-) -> Result<Ebpf, MeterError> {
+/// Loads the object with its maps pinned, for a copy of the programs that stands at `post`.
+pub(super) fn load(home: &Home, object: &[u8], post: &Post) -> Result<Ebpf, MeterError> {
     let mut loader = EbpfLoader::new();
     for name in MAPS {
         loader.map_pin_path(name, home.pin(name));
     }
-    let post = Post { judged, lan: index, zero: 0 };
-    loader.override_global("POST", &post, true);
+    loader.override_global("POST", post, true);
     // Pages of register states help nobody but who changes the programs.
     loader.verifier_log_level(VerifierLogLevel::STATS);
     loader.load(object).map_err(|error| MeterError::Load(describe(&error)))

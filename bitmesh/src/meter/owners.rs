@@ -119,7 +119,7 @@ impl Meters {
     /// When the kernel last billed a packet of this station.
     #[must_use]
     pub fn last_seen(&self, mac: Mac) -> Option<BootTime> {
-        let meter = self.meters.get(mac).ok()?;
+        let meter = self.meters.get(mac)?;
         (meter.last_seen_ns != 0).then_some(BootTime(meter.last_seen_ns))
     }
 }

@@ -16,7 +16,7 @@ const PROGRAMS: [(&str, TcAttachType); 2] =
     [("count_sent", TcAttachType::Egress), ("count_received", TcAttachType::Ingress)];
 
 /// Maps of the gateway's programs in the same object, which a payer needs no room in.
-const UNUSED: [&str; 3] = ["meters", "accounts", "strangers"];
+const UNUSED: [&str; 4] = ["directory", "meters", "accounts", "strangers"];
 
 /// DHCP, whose broadcasts a gateway does not bill: protocol and port.
 const DHCP: [(u8, u16); 2] = [(17, 67), (17, 547)];

@@ -3,8 +3,6 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use aya::maps::{Map, MapData};
-use bitmesh::meter::MeterMap;
 
 use super::contender::Contender;
 use super::report::Report;
@@ -17,12 +15,11 @@ use super::statistics::Summary;
 /// Fails if the kernel refuses, and if a meter is missing.
 pub(super) fn measure(contender: &Contender, turns: usize, report: &mut Report) -> Result<()> {
     let agent = contender.agent.as_ref().context("a lab with an agent")?;
-    let pinned = MapData::from_pin(agent.house.bpffs.join("meters"))?;
-    let meters = MeterMap::new(Map::HashMap(pinned))?;
+    let meters = agent.pins()?.into_meters();
     let (mut batches, mut singles) = (Vec::new(), Vec::new());
     for _ in 0..turns {
         let start = Instant::now();
-        let in_batches = meters.read_all()?.len();
+        let in_batches = meters.read_all().len();
         batches.push(start.elapsed().as_secs_f64() * 1_000.0);
         let start = Instant::now();
         let one_by_one = meters.read_one_by_one()?.len();

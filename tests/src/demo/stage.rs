@@ -206,7 +206,10 @@ impl<'a> Stage<'a> {
         let names = [&lab.gateway, &lab.internet, &bob.namespace].map(|one| one.name().to_owned());
         let removal: String = names.iter().map(|name| format!(" ip netns del {name};")).collect();
         let tries = [
-            ("the meters", format!("bpftool map dump pinned {}/meters", house.bpffs.display())),
+            (
+                "the meter",
+                format!("bpftool map dump pinned {}/meters | head -40", house.bpffs.display()),
+            ),
             ("a live table", format!("{bitmesh} top")),
             ("more credit", format!("{bitmesh} grant {} --msat 1000000", bob.mac_text())),
             (
