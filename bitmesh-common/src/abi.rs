@@ -27,8 +27,8 @@ pub const MAPS: [&str; 12] = [
 /// Entries in `meters` and in `accounts`: the subscribers that one gateway can hold.
 pub const MAX_METERS: usize = 16_384;
 
-/// Entries in one [`Bucket`]: two cache lines. Of so many, none overflows but once in some hundred
-/// gateways that are full.
+/// Entries in one [`Bucket`]: two cache lines. One bucket overflows in one of some two hundred gateways
+/// that are full; then one address finds no room.
 pub const PLACES: usize = 16;
 
 /// Buckets in `directory`, a power of two: on average a quarter of their places is taken when the

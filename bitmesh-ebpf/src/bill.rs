@@ -112,7 +112,7 @@ impl<'a, P: Place + Copy> Subscriber<'a, P> {
         let Some(held) = self.held() else { return false };
         let meter = held.meter;
         let Some(Open { account, .. }) = self.open(held) else { return false };
-        // SAFETY: as in `open_account`; `meter` is a live element of the map. Field by field: the
+        // SAFETY: as in `open`; `meter` is a live element of the map. Field by field: the
         // whole record would fill the stack.
         let (prepaid, start, rate, spent) = unsafe {
             (
@@ -172,7 +172,7 @@ impl<'a, P: Place + Copy> Subscriber<'a, P> {
             Payment::Charged | Payment::Limited | Payment::Contended => return,
         };
         let said = u64::from(kind);
-        // SAFETY: as in `open_account`; `meter` is a live element of the map. Two CPUs may both
+        // SAFETY: as in `open`; `meter` is a live element of the map. Two CPUs may both
         // announce: it's a hint.
         unsafe {
             let prepaid = (&raw const (*account).prepaid).read_volatile();

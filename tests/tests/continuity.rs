@@ -37,6 +37,9 @@ fn times() -> u64 {
     of_soak(200, 6)
 }
 
+/// Rounds of a soak between two lines that say how far it is.
+const PROGRESS: u64 = 20;
+
 /// What happens to an agent.
 #[derive(Clone, Copy, Debug)]
 enum Event {
@@ -123,6 +126,9 @@ fn nothing_is_lost(programs: [Program; 2], hook: &'static str) -> Result<()> {
             until("both connections go on", || {
                 Ok(streams.iter().zip(carried).all(|(stream, before)| stream.received() > before))
             })?;
+        }
+        if (number + 1).is_multiple_of(PROGRESS) {
+            println!("{hook}: {} of {} rounds", number + 1, times());
         }
     }
     for stream in streams {

@@ -1,4 +1,4 @@
-//! Reading all meters: in batches, and one by one.
+//! Reading all meters: in place, and by a call of the kernel for each.
 
 use std::time::Instant;
 
@@ -16,18 +16,18 @@ use super::statistics::Summary;
 pub(super) fn measure(contender: &Contender, turns: usize, report: &mut Report) -> Result<()> {
     let agent = contender.agent.as_ref().context("a lab with an agent")?;
     let meters = agent.pins()?.into_meters();
-    let (mut batches, mut singles) = (Vec::new(), Vec::new());
+    let (mut in_place, mut singles) = (Vec::new(), Vec::new());
     for _ in 0..turns {
         let start = Instant::now();
-        let in_batches = meters.read_all().len();
-        batches.push(start.elapsed().as_secs_f64() * 1_000.0);
+        let read_in_place = meters.read_all().len();
+        in_place.push(start.elapsed().as_secs_f64() * 1_000.0);
         let start = Instant::now();
         let one_by_one = meters.read_one_by_one()?.len();
         singles.push(start.elapsed().as_secs_f64() * 1_000.0);
         let there = usize::from(contender.clients) + 1;
-        ensure!(in_batches == there && one_by_one == there, "a meter is missing");
+        ensure!(read_in_place == there && one_by_one == there, "a meter is missing");
     }
-    report.add("batch_read", Summary::of(&batches), "ms")?;
+    report.add("batch_read", Summary::of(&in_place), "ms")?;
     report.add("one_by_one_read", Summary::of(&singles), "ms")?;
-    report.add("batch_read_speedup", Summary::of_ratios(&singles, &batches), "ratio")
+    report.add("batch_read_speedup", Summary::of_ratios(&singles, &in_place), "ratio")
 }
